@@ -1,0 +1,165 @@
+// Package qemu runs one virtual machine under QEMU and says what happened when: it finds QEMU, chooses an accelerator by
+// trying it, turns a Config into an argv, supervises the process, and hands over the guest's console, marks and memory.
+//
+// A boot:
+//
+//	q, err := qemu.Find(ctx, "")
+//	choice, err := q.Choose(ctx, qemu.Auto)
+//	vm, err := q.Start(ctx, qemu.Config{Accel: choice.Accel, Kernel: "app.img", Disks: []string{"app.img"}}, qemu.Events{
+//		Console: func(at time.Duration, p []byte) { … },
+//		Mark:    func(at time.Duration, p []byte) { … },
+//	})
+//	defer vm.Close()
+//	result, err := vm.Wait()
+//	touched, err := vm.TouchedBytes()
+//
+// A Config leaves nothing behind: the guest's memory is a memfd, the marks and the monitor are socket pairs, and the
+// kernel kills QEMU when the supervising process dies, however it dies.
+package qemu
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is. The text of the error that wraps them says what to do.
+var (
+	ErrNotFound    = errors.New("QEMU is not installed")
+	ErrTooOld      = errors.New("QEMU is too old")
+	ErrAccel       = errors.New("the accelerator cannot run guests on this host")
+	ErrUnsupported = errors.New("not supported on this system")
+	ErrConfig      = errors.New("bad machine configuration")
+)
+
+// Machine is a QEMU machine type.
+type Machine string
+
+// The machines. The zero value means MicroVM.
+const (
+	MicroVM Machine = "microvm" // virtio-mmio, no PCI: the fastest to boot
+	Q35     Machine = "q35"
+	PC      Machine = "pc" // i440FX
+)
+
+// Firmware is what runs before the kernel.
+type Firmware string
+
+// The firmwares. The zero value means QBoot on MicroVM, SeaBIOS elsewhere: each machine's usual one.
+const (
+	QBoot   Firmware = "qboot"
+	SeaBIOS Firmware = "seabios"
+)
+
+// Accel is a QEMU accelerator.
+type Accel string
+
+// The accelerators. The zero value means TCG. Auto is for QEMU.Choose only: a Config names the one that was chosen.
+const (
+	Auto Accel = "auto"
+	TCG  Accel = "tcg"
+	KVM  Accel = "kvm"
+)
+
+// TCGCPU is the CPU model of guests under TCG: nothing in it depends on the host. SSE 4.2 is in it because crc32c by hand
+// costs ten times the instructions; AVX is not, because a guest that sees it must save its state.
+const TCGCPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+rdseed,+fsgsbase,+smep,+smap,+rdtscp,+pdpe1gb"
+
+// DefaultMemory is the guest's RAM when a Config names none: 64 MiB.
+const DefaultMemory = 64 << 20
+
+// MaxMemory bounds the guest's RAM: 1 TiB.
+const MaxMemory = 1 << 40
+
+// Config describes a virtual machine. Same Config, same machine: neither the environment nor the clock takes part.
+type Config struct {
+	Machine     Machine
+	Firmware    Firmware
+	Accel       Accel
+	CPU         string // as -cpu takes it; default TCGCPU under TCG, host under KVM
+	MemoryBytes int64  // a multiple of 1 MiB; default DefaultMemory
+
+	// Legacy keeps the PIT, PIC and RTC of microvm, which Linux and OSv may want. The other machines always have them.
+	Legacy bool
+
+	Kernel      string // path of a PVH ELF or bzImage
+	KernelImage []byte // the kernel itself instead of its path; Start passes it as a memfd
+	Initrd      string // path; optional
+	Append      string // kernel command line, passed as it is
+	Disks       []string
+
+	// Monitor connects a QMP monitor; see VM.Monitor.
+	Monitor bool
+
+	// Counting makes this a counting boot: icount, one vCPU thread, a fixed seed, and the counting plugin. TCG only.
+	Counting *Counting
+}
+
+// Counting asks for a counting boot.
+type Counting struct {
+	Mark  uint64   // virtual address of the guest's mark instruction (docs/guest-abi.md, note 2); 0 for none
+	Addrs []uint64 // further virtual addresses to log, such as the PVH entry
+}
+
+// setDefaults returns c with every zero choice made.
+func (c Config) withDefaults() Config {
+	if c.Machine == "" {
+		c.Machine = MicroVM
+	}
+	if c.Firmware == "" {
+		c.Firmware = SeaBIOS
+		if c.Machine == MicroVM {
+			c.Firmware = QBoot
+		}
+	}
+	if c.Accel == "" {
+		c.Accel = TCG
+	}
+	if c.CPU == "" {
+		c.CPU = TCGCPU
+		if c.Accel == KVM {
+			c.CPU = "host"
+		}
+	}
+	if c.MemoryBytes == 0 {
+		c.MemoryBytes = DefaultMemory
+	}
+	return c
+}
+
+// Check reports the first thing in c that QEMU could not run, wrapping ErrConfig.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+	}
+	switch c.Machine {
+	case MicroVM, Q35, PC:
+	default:
+		return bad("machine %q: want microvm, q35 or pc", c.Machine)
+	}
+	switch c.Firmware {
+	case QBoot, SeaBIOS:
+	default:
+		return bad("firmware %q: want qboot or seabios", c.Firmware)
+	}
+	switch c.Accel {
+	case TCG, KVM:
+	case Auto:
+		return bad("accelerator auto: choose one first")
+	default:
+		return bad("accelerator %q: want tcg or kvm", c.Accel)
+	}
+	switch {
+	case c.MemoryBytes < 1<<20 || c.MemoryBytes > MaxMemory:
+		return bad("memory of %d bytes: want 1 MiB to 1 TiB", c.MemoryBytes)
+	case c.MemoryBytes%(1<<20) != 0:
+		return bad("memory of %d bytes: want whole MiB", c.MemoryBytes)
+	case c.Kernel == "" && c.KernelImage == nil:
+		return bad("no kernel")
+	case c.Kernel != "" && c.KernelImage != nil:
+		return bad("two kernels")
+	case c.Counting != nil && c.Accel != TCG:
+		return bad("only TCG counts instructions")
+	}
+	return nil
+}
