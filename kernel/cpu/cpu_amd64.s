@@ -1,0 +1,120 @@
+#include "textflag.h"
+
+TEXT ·Out8(SB), NOSPLIT, $0-3
+	MOVW port+0(FP), DX
+	MOVB v+2(FP), AX
+	OUTB
+	RET
+
+TEXT ·Out32(SB), NOSPLIT, $0-8
+	MOVW port+0(FP), DX
+	MOVL v+4(FP), AX
+	OUTL
+	RET
+
+TEXT ·In8(SB), NOSPLIT, $0-9
+	MOVW port+0(FP), DX
+	INB
+	MOVB AX, ret+8(FP)
+	RET
+
+TEXT ·OutString(SB), NOSPLIT, $0-24
+	MOVW port+0(FP), DX
+	MOVQ p+8(FP), SI
+	MOVQ n+16(FP), CX
+	REP; OUTSB
+	RET
+
+TEXT ·WriteMSR(SB), NOSPLIT, $0-16
+	MOVL msr+0(FP), CX
+	MOVQ v+8(FP), AX
+	MOVQ AX, DX
+	SHRQ $32, DX
+	WRMSR
+	RET
+
+TEXT ·ReadTSC(SB), NOSPLIT, $0-8
+	RDTSC
+	SHLQ $32, DX
+	ORQ  DX, AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+TEXT ·CPUID(SB), NOSPLIT, $0-24
+	MOVL leaf+0(FP), AX
+	MOVL sub+4(FP), CX
+	CPUID
+	MOVL AX, a+8(FP)
+	MOVL BX, b+12(FP)
+	MOVL CX, c+16(FP)
+	MOVL DX, d+20(FP)
+	RET
+
+TEXT ·RandWord(SB), NOSPLIT, $0-9
+	MOVL $10, CX
+
+again:
+	RDRANDQ AX
+	JCS  good
+	DECL CX
+	JNZ  again
+	MOVB $0, ret1+8(FP)
+	RET
+
+good:
+	MOVQ AX, ret+0(FP)
+	MOVB $1, ret1+8(FP)
+	RET
+
+TEXT ·InvalidatePage(SB), NOSPLIT, $0-8
+	MOVQ   va+0(FP), AX
+	INVLPG (AX)
+	RET
+
+TEXT ·ReadCR3(SB), NOSPLIT, $0-8
+	MOVQ CR3, AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+TEXT ·WriteCR3(SB), NOSPLIT, $0-8
+	MOVQ v+0(FP), AX
+	MOVQ AX, CR3
+	RET
+
+TEXT ·ReadCR4(SB), NOSPLIT, $0-8
+	MOVQ CR4, AX
+	MOVQ AX, ret+0(FP)
+	RET
+
+TEXT ·WriteCR4(SB), NOSPLIT, $0-8
+	MOVQ v+0(FP), AX
+	MOVQ AX, CR4
+	RET
+
+TEXT ·LoadTables(SB), NOSPLIT, $0-18
+	MOVQ gdtr+0(FP), AX
+	LGDT (AX)
+	MOVQ idtr+8(FP), AX
+	LIDT (AX)
+	MOVW task+16(FP), AX
+	LTR  AX
+	RET
+
+TEXT ·Load32(SB), NOSPLIT, $0-12
+	MOVQ va+0(FP), AX
+	MOVL (AX), AX
+	MOVL AX, ret+8(FP)
+	RET
+
+TEXT ·Store32(SB), NOSPLIT, $0-12
+	MOVQ va+0(FP), AX
+	MOVL v+8(FP), CX
+	MOVL CX, (AX)
+	RET
+
+TEXT ·Reset(SB), NOSPLIT, $16-0
+	MOVQ $0, 0(SP)
+	MOVQ $0, 8(SP)
+	LIDT (SP)
+	INT  $3
+	JMP  0(PC)

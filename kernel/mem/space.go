@@ -1,0 +1,214 @@
+package mem
+
+import (
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
+)
+
+// Flags say what a program may do with a page. It may always read it.
+type Flags uint64
+
+const (
+	Write Flags = 1 << iota // the program may write
+	Exec                    // the program may execute
+)
+
+const frameMask = 0x000ffffffffff000
+
+// Space is an address space: the program's lower half over the kernel's upper half.
+type Space struct{ Root Frame }
+
+// NewSpace returns a space whose lower half is empty; false means that there is no memory for it.
+func NewSpace() (Space, bool) {
+	f := Alloc()
+	if f == 0 {
+		return Space{}, false
+	}
+	kernel := Frame(cpu.ReadCR3() & frameMask).words()
+	copy(f.words()[256:], kernel[256:])
+	return Space{f}, true
+}
+
+// Activate makes s the space that ring 3 and the kernel see.
+func (s *Space) Activate() { cpu.WriteCR3(uint64(s.Root)) }
+
+// entry returns the page-table entry of va, nil when there is no table for it and create is false or memory is out.
+func (s *Space) entry(va uint64, create bool) *uint64 {
+	t := s.Root.words()
+	for shift := 39; shift > 12; shift -= 9 {
+		e := &t[va>>shift&511]
+		if *e == 0 {
+			if !create {
+				return nil
+			}
+			f := Alloc()
+			if f == 0 {
+				return nil
+			}
+			*e = uint64(f) | layout.Present | layout.Writable | layout.User
+		}
+		t = Frame(*e & frameMask).words()
+	}
+	return &t[va>>12&511]
+}
+
+func bits(fl Flags) uint64 {
+	b := uint64(layout.Present | layout.User)
+	if fl&Write != 0 {
+		b |= layout.Writable
+	}
+	if fl&Exec == 0 {
+		b |= layout.NoExec
+	}
+	return b
+}
+
+// Map maps the page at va, which is in the lower half, to f. It replaces what was there, which stays the caller's to free.
+// False means that there is no memory for a page table.
+func (s *Space) Map(va uint64, f Frame, fl Flags) bool {
+	e := s.entry(va, true)
+	if e == nil {
+		return false
+	}
+	old := *e
+	*e = uint64(f) | bits(fl)
+	if old != 0 {
+		cpu.InvalidatePage(va)
+	}
+	return true
+}
+
+// Lookup returns the frame that va's page is mapped to.
+func (s *Space) Lookup(va uint64) (Frame, Flags, bool) {
+	e := s.entry(va, false)
+	if e == nil || *e == 0 {
+		return 0, 0, false
+	}
+	var fl Flags
+	if *e&layout.Writable != 0 {
+		fl |= Write
+	}
+	if *e&layout.NoExec == 0 {
+		fl |= Exec
+	}
+	return Frame(*e & frameMask), fl, true
+}
+
+// Unmap removes the page at va and returns its frame, which is the caller's to free.
+func (s *Space) Unmap(va uint64) (Frame, bool) {
+	e := s.entry(va, false)
+	if e == nil || *e == 0 {
+		return 0, false
+	}
+	f := Frame(*e & frameMask)
+	*e = 0
+	cpu.InvalidatePage(va)
+	return f, true
+}
+
+// Protect changes what the program may do with the page at va; false means that no page is mapped there.
+func (s *Space) Protect(va uint64, fl Flags) bool {
+	e := s.entry(va, false)
+	if e == nil || *e == 0 {
+		return false
+	}
+	*e = *e&frameMask | bits(fl)
+	cpu.InvalidatePage(va)
+	return true
+}
+
+// Next returns the first mapped page in [va, end), passing over empty page tables as a whole.
+func (s *Space) Next(va, end uint64) (uint64, bool) {
+	for va < end {
+		t := s.Root.words()
+		shift := 39
+		for ; shift > 12; shift -= 9 {
+			e := t[va>>shift&511]
+			if e == 0 {
+				break
+			}
+			t = Frame(e & frameMask).words()
+		}
+		if shift == 12 && t[va>>12&511] != 0 {
+			return va, true
+		}
+		va = (va>>shift + 1) << shift
+	}
+	return 0, false
+}
+
+// Release frees the space's page tables. No page may be mapped in it and it must not be active.
+func (s *Space) Release() {
+	freeTables(s.Root, 256, 3)
+	s.Root = 0
+}
+
+func freeTables(table Frame, entries, depth int) {
+	if depth > 0 {
+		for _, e := range table.words()[:entries] {
+			if e != 0 {
+				freeTables(Frame(e&frameMask), 512, depth-1)
+			}
+		}
+	}
+	Free(table)
+}
+
+// KernelMap maps the page at va, in the upper half, for the kernel: writable, never executable. False means that there is
+// no memory.
+func KernelMap(va uint64, f Frame) bool {
+	e := kernelEntry(va, true)
+	if e == nil {
+		return false
+	}
+	*e = uint64(f) | layout.Present | layout.Writable | layout.NoExec
+	return true
+}
+
+// KernelUnmap removes the page at va and returns its frame, 0 when there was none.
+func KernelUnmap(va uint64) Frame {
+	e := kernelEntry(va, false)
+	if e == nil || *e == 0 {
+		return 0
+	}
+	f := Frame(*e & frameMask)
+	*e = 0
+	cpu.InvalidatePage(va)
+	return f
+}
+
+func kernelEntry(va uint64, create bool) *uint64 {
+	t := Frame(layout.RootPhys).words()
+	for shift := 39; shift > 12; shift -= 9 {
+		e := &t[va>>shift&511]
+		if *e == 0 {
+			if !create {
+				return nil
+			}
+			f := KernelAlloc()
+			if f == 0 {
+				return nil
+			}
+			*e = uint64(f) | layout.Present | layout.Writable
+		}
+		t = Frame(*e & frameMask).words()
+	}
+	return &t[va>>12&511]
+}
+
+// KernelSpan extends the direct map, which covers the first GiB, to physical address end, at most 3 GiB, with 2 MiB pages.
+// False means that there is no memory.
+func KernelSpan(end uint64) bool {
+	pdpt := Frame(Frame(layout.RootPhys).words()[256] & frameMask).words()
+	for gib := uint64(1); gib<<30 < end && gib < 3; gib++ {
+		pd := KernelAlloc()
+		if pd == 0 {
+			return false
+		}
+		for i := range pd.words() {
+			pd.words()[i] = gib<<30 | uint64(i)<<21 | layout.Present | layout.Writable | layout.Large
+		}
+		pdpt[gib] = uint64(pd) | layout.Present | layout.Writable
+	}
+	return true
+}
