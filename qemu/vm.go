@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
+	"github.com/firstlight-boot/firstlight/qemu/qmp"
 )
 
 // Events receives what the guest says while it runs. Each function is called from one goroutine of its own, in order, with
@@ -15,6 +16,7 @@ import (
 type Events struct {
 	Console func(at time.Duration, p []byte)
 	Mark    func(at time.Duration, p []byte) // bytes written to abi.PortMark
+	Monitor func(qmp.Event)                  // of a Config with Monitor
 }
 
 // TailSize is how much of the console's end and of QEMU's own messages is kept for errors.
@@ -28,13 +30,15 @@ type Result struct {
 	Console []byte         // the last TailSize bytes of the console
 	Stderr  string         // the last TailSize bytes of QEMU's own messages
 	Counts  *plugin.Counts // of a counting boot
+
+	spoke bool // the guest wrote to its console or to the mark port, so it ran
 }
 
 // GuestExit returns the value that the guest wrote to its exit port. ok is false when it wrote none: it reset or powered
-// off (Status 0), or QEMU failed. QEMU's exit status is 2·value + 1, so a guest's 0 looks like QEMU's own failure, which
-// only differs in having something to say.
+// off (Status 0), or QEMU failed. QEMU's exit status is 2·value + 1, so a guest's 0 looks like QEMU's own failure at its
+// start; that is told by its message and by a guest that never wrote a byte.
 func (r *Result) GuestExit() (value int, ok bool) {
-	if r.Status < 1 || r.Status%2 == 0 || r.Status == 1 && complains(r.Stderr) {
+	if r.Status < 1 || r.Status%2 == 0 || r.Status == 1 && !r.spoke && complains(r.Stderr) {
 		return 0, false
 	}
 	return r.Status / 2, true

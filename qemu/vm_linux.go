@@ -1,58 +1,482 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 	"github.com/firstlight-boot/firstlight/qemu/qmp"
 )
 
+// knownRAM is how far physical addresses are offsets in the backing file on every machine: 2 GiB. Above, each machine has
+// its own hole for devices below 4 GiB.
+const knownRAM = 2 << 30
+
+// stopGrace is how long Stop lets QEMU end in order.
+const stopGrace = 5 * time.Second
+
 // VM is a running virtual machine. Its methods may be called from any goroutine.
 type VM struct {
-	t0 time.Time
+	t0      time.Time
+	process *os.Process
+	ram     *os.File // memfd that backs the guest's RAM
+	size    int64
+	monitor *qmp.Client
+	release func() bool // stops watching the context
+
+	done   chan struct{} // closed when result and err are there
+	result *Result
+	err    error
+
+	mu      sync.Mutex
+	ended   bool  // the process has been waited for: its id may be another's
+	stopped bool  // by Stop
+	cause   error // why we killed it
+}
+
+// tail keeps the last TailSize bytes of a stream.
+type tail struct {
+	buf  []byte
+	some bool
+}
+
+func (t *tail) add(p []byte) {
+	t.some = t.some || len(p) > 0
+	t.buf = append(t.buf, p...)
+	if over := len(t.buf) - TailSize; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+}
+
+// closers closes what a failing Start has opened so far.
+type closers []*os.File
+
+func (c closers) Close() {
+	for _, f := range c {
+		f.Close()
+	}
+}
+
+// memfd returns an anonymous file of the given size.
+func memfd(name string, size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := f.Truncate(size); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("memfd %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// socketPair returns our end and QEMU's.
+func socketPair(name string) (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair %s: %w", name, err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil { // so that closing it ends a read
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, fmt.Errorf("socket pair %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
 // Start boots c. The VM lives until the guest ends it, Stop, Kill or Close is called, or ctx is done; so ctx carries the
 // deadline. A nil error means that the process runs, not that the guest does: errors of QEMU itself come from Wait.
-func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (*VM, error) {
-	return nil, ErrUnsupported
+func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	var ours, theirs closers
+	defer func() {
+		theirs.Close()
+		if err != nil {
+			ours.Close()
+		}
+	}()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	theirs = append(theirs, null)
+	files := []*os.File{null}
+	give := func(f *os.File) (fd int) {
+		files = append(files, f)
+		return len(files) - 1
+	}
+	pipe := func() (r *os.File, err error) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		ours, theirs = append(ours, r), append(theirs, w)
+		give(w)
+		return r, nil
+	}
+	pair := func(name string) (f *os.File, fd int, err error) {
+		f, t, err := socketPair(name)
+		if err != nil {
+			return nil, 0, err
+		}
+		ours, theirs = append(ours, f), append(theirs, t)
+		return f, give(t), nil
+	}
+
+	console, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := pipe()
+	if err != nil {
+		return nil, err
+	}
+	var w wires
+	ram, err := memfd("firstlight-ram", c.MemoryBytes)
+	if err != nil {
+		return nil, err
+	}
+	ours = append(ours, ram)
+	w.ram = give(ram)
+	var marks, monitor, counts *os.File
+	if marks, w.marks, err = pair("marks"); err != nil {
+		return nil, err
+	}
+	if c.Monitor {
+		if monitor, w.monitor, err = pair("monitor"); err != nil {
+			return nil, err
+		}
+	}
+	if c.KernelImage != nil {
+		kernel, err := memfd("firstlight-kernel", 0)
+		if err != nil {
+			return nil, err
+		}
+		theirs = append(theirs, kernel)
+		if _, err := kernel.Write(c.KernelImage); err != nil {
+			return nil, err
+		}
+		w.kernel = give(kernel)
+	}
+	if c.Counting != nil {
+		path, err := plugin.Build(ctx, q.CacheDir, plugin.API(q.Version.Major))
+		if err != nil {
+			return nil, err
+		}
+		if counts, err = memfd("firstlight-counts", 0); err != nil {
+			return nil, err
+		}
+		ours = append(ours, counts)
+		addrs := c.Counting.Addrs
+		if c.Counting.Mark != 0 {
+			addrs = append([]uint64{c.Counting.Mark}, addrs...)
+		}
+		w.plugin = plugin.Arg(path, give(counts), addrs)
+	}
+
+	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
+	argv := append([]string{q.Path}, c.args(w)...)
+	started := make(chan error)
+	exited := make(chan exit, 1)
+	go func() {
+		// Pdeathsig is sent when the thread that forked ends, not the process: so the thread stays until QEMU is gone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		vm.t0 = time.Now()
+		p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
+			Setpgid:   true, // a terminal's Ctrl-C is for the supervisor
+			Pdeathsig: syscall.SIGKILL,
+		}})
+		vm.process = p
+		started <- err
+		if err != nil {
+			return
+		}
+		state, err := p.Wait()
+		exited <- exit{state, err, time.Since(vm.t0)}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting QEMU: %w", err)
+	}
+	vm.release = context.AfterFunc(ctx, func() { vm.kill(context.Cause(ctx)) })
+	// QEMU has its own copies by now; as long as we hold ours, the streams would not end.
+	theirs.Close()
+	theirs = nil
+
+	var consoleTail, marksTail, stderrTail tail
+	var streams sync.WaitGroup
+	stream := func(f *os.File, t *tail, event func(time.Duration, []byte)) {
+		streams.Go(func() {
+			defer f.Close()
+			buf := make([]byte, 64<<10)
+			for {
+				n, err := f.Read(buf)
+				at := time.Since(vm.t0)
+				if n > 0 {
+					t.add(buf[:n])
+					if event != nil {
+						event(at, buf[:n])
+					}
+				}
+				if err != nil {
+					return // the end of QEMU is the end of the stream
+				}
+			}
+		})
+	}
+	stream(console, &consoleTail, ev.Console)
+	stream(marks, &marksTail, ev.Mark)
+	stream(stderr, &stderrTail, func(time.Duration, []byte) {
+		// After this QEMU would sit still until the deadline: it stops the guest and waits for a debugger.
+		if bytes.Contains(stderrTail.buf, []byte("KVM internal error")) {
+			vm.kill(fmt.Errorf("%w: KVM could not go on", ErrFailed))
+		}
+	})
+
+	go func() {
+		e := <-exited
+		vm.mu.Lock()
+		vm.ended = true
+		vm.mu.Unlock()
+		vm.release()
+		streams.Wait()
+		vm.finish(e, &consoleTail, &stderrTail, consoleTail.some || marksTail.some, counts)
+	}()
+
+	if monitor != nil {
+		vm.monitor, err = qmp.Dial(ctx, monitor, ev.Monitor)
+		if err != nil {
+			vm.kill(context.Canceled)
+			<-vm.done
+			return nil, fmt.Errorf("connecting the monitor: %w", errors.Join(err, vm.err))
+		}
+	}
+	return vm, nil
+}
+
+// exit is the end of the process.
+type exit struct {
+	state *os.ProcessState
+	err   error
+	wall  time.Duration
+}
+
+// finish turns the end of the process into the result. spoke says whether the guest has written anything.
+func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts *os.File) {
+	defer close(vm.done)
+	if counts != nil {
+		defer counts.Close()
+	}
+	vm.mu.Lock()
+	cause, stopped := vm.cause, vm.stopped
+	vm.mu.Unlock()
+	r := &Result{Wall: e.wall, Status: -1, Console: console.buf, Stderr: string(stderr.buf), spoke: spoke}
+	vm.result = r
+	fail := func(err error) {
+		vm.err = &RunError{After: e.wall, Console: r.Console, Stderr: r.Stderr, Err: err}
+	}
+	if e.err != nil {
+		fail(fmt.Errorf("%w: waiting for it: %w", ErrFailed, e.err))
+		return
+	}
+	r.Status = e.state.ExitCode()
+	if ws, ok := e.state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		r.Signal = unix.SignalName(ws.Signal())
+	}
+	_, guest := r.GuestExit()
+	switch {
+	case guest || r.Status == 0:
+		// It ended of its own or in order, whatever we wanted from it at that moment.
+	case cause != nil:
+		fail(cause)
+		return
+	case stopped:
+		if counts != nil {
+			fail(fmt.Errorf("%w: it did not end in order in %v", ErrFailed, stopGrace))
+		}
+		return
+	case r.Signal != "":
+		fail(fmt.Errorf("%w: killed by %s", ErrFailed, r.Signal))
+		return
+	default:
+		fail(fmt.Errorf("%w with exit status %d", ErrFailed, r.Status))
+		return
+	}
+	if counts != nil {
+		info, err := counts.Stat()
+		if err == nil {
+			r.Counts, err = plugin.Decode(counts, info.Size())
+		}
+		if err != nil {
+			fail(fmt.Errorf("%w: %w", ErrFailed, err))
+		}
+	}
 }
 
 // PID returns QEMU's process id.
-func (vm *VM) PID() int { return 0 }
+func (vm *VM) PID() int { return vm.process.Pid }
 
 // T0 returns the instant before QEMU was spawned, with its monotonic reading: the zero of Events' times and Result.Wall.
 func (vm *VM) T0() time.Time { return vm.t0 }
 
 // Wait waits for the end of the VM, after which no function of Events is called any more. The Result is there with every
 // error; the error, if any, is a *RunError. A guest that exits with whatever value is no error.
-func (vm *VM) Wait() (*Result, error) { return nil, nil }
+func (vm *VM) Wait() (*Result, error) {
+	<-vm.done
+	return vm.result, vm.err
+}
 
 // Done is closed when Wait would return at once.
-func (vm *VM) Done() <-chan struct{} { return nil }
+func (vm *VM) Done() <-chan struct{} { return vm.done }
 
-// Stop ends a VM that has served its purpose, in order, so that a counting boot still reports; Wait then returns no error.
-func (vm *VM) Stop() {}
+// signal sends s unless the process is gone.
+func (vm *VM) signal(s syscall.Signal) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	if !vm.ended {
+		// It fails only if the process has ended since, which is what was wanted.
+		_ = vm.process.Signal(s)
+	}
+}
+
+func (vm *VM) kill(cause error) {
+	vm.mu.Lock()
+	if vm.cause == nil {
+		vm.cause = cause
+	}
+	vm.mu.Unlock()
+	vm.signal(syscall.SIGKILL)
+}
+
+// Stop ends a VM that has served its purpose and waits for its end. QEMU ends in order, so that a counting boot still
+// reports; Wait then returns no error.
+func (vm *VM) Stop() {
+	vm.mu.Lock()
+	vm.stopped = true
+	vm.mu.Unlock()
+	vm.signal(syscall.SIGTERM)
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-vm.done:
+	case <-grace.C:
+		vm.signal(syscall.SIGKILL)
+		<-vm.done
+	}
+}
 
 // Kill ends the VM at once. Wait then returns a *RunError that wraps context.Canceled.
-func (vm *VM) Kill() {}
+func (vm *VM) Kill() { vm.kill(context.Canceled) }
 
-// Close kills the VM if it runs and frees the guest's memory.
-func (vm *VM) Close() error { return nil }
+// Close kills the VM if it runs, waits for its end and frees the guest's memory.
+func (vm *VM) Close() error {
+	vm.Kill()
+	<-vm.done
+	var err error
+	if vm.monitor != nil {
+		err = vm.monitor.Close()
+	}
+	if cerr := vm.ram.Close(); !errors.Is(cerr, os.ErrClosed) {
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+// extents calls f for each allocated range of the guest's backing file.
+func (vm *VM) extents(f func(off, size int64)) error {
+	for off := int64(0); off < vm.size; {
+		data, err := vm.ram.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("guest memory: %w", err)
+		}
+		hole, err := vm.ram.Seek(data, unix.SEEK_HOLE)
+		if err != nil {
+			return fmt.Errorf("guest memory: %w", err)
+		}
+		f(data, hole-data)
+		off = hole
+	}
+	return nil
+}
 
 // TouchedBytes returns how much of the guest's RAM was ever touched, by QEMU's loader or by the guest: the allocated
 // ranges of its backing file, in whole pages. It works until Close, also after the end of the VM.
-func (vm *VM) TouchedBytes() (int64, error) { return 0, nil }
+func (vm *VM) TouchedBytes() (int64, error) {
+	var total int64
+	err := vm.extents(func(_, size int64) { total += size })
+	return total, err
+}
 
 // Touched calls f for each touched range of the guest's physical memory below 2 GiB, in order.
-func (vm *VM) Touched(f func(addr, size int64)) error { return nil }
+func (vm *VM) Touched(f func(addr, size int64)) error {
+	return vm.extents(func(off, size int64) {
+		if off < knownRAM {
+			f(off, min(size, knownRAM-off))
+		}
+	})
+}
 
 // ReadAt reads the guest's physical memory, which is known below 2 GiB only. It works until Close, also after the end.
-func (vm *VM) ReadAt(p []byte, addr int64) (int, error) { return 0, nil }
+func (vm *VM) ReadAt(p []byte, addr int64) (int, error) {
+	limit := min(vm.size, knownRAM)
+	if addr < 0 || addr >= limit {
+		return 0, io.EOF
+	}
+	short := int64(len(p)) > limit-addr
+	if short {
+		p = p[:limit-addr]
+	}
+	n, err := vm.ram.ReadAt(p, addr)
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
 
 // PSS returns the proportional set size of the VMM in bytes, the guest's touched memory included, as /proc says it now.
 // It fails once the process is gone; a counting boot reports the figure of its end in Counts.
-func (vm *VM) PSS() (int64, error) { return 0, nil }
+func (vm *VM) PSS() (int64, error) {
+	vm.mu.Lock() // while it is held, the process id is QEMU's
+	defer vm.mu.Unlock()
+	if vm.ended {
+		return 0, os.ErrProcessDone
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(vm.process.Pid) + "/smaps_rollup")
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(data) {
+		if rest, ok := bytes.CutPrefix(line, []byte("Pss:")); ok {
+			kib, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 10, 40)
+			if err != nil {
+				return 0, fmt.Errorf("smaps_rollup: %w", err)
+			}
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("smaps_rollup of process %d has no Pss: it is ending", vm.process.Pid)
+}
 
 // Monitor returns the QMP client of a VM whose Config asked for one.
-func (vm *VM) Monitor() *qmp.Client { return nil }
+func (vm *VM) Monitor() *qmp.Client { return vm.monitor }
