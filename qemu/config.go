@@ -62,7 +62,7 @@ const (
 
 // TCGCPU is the CPU model of guests under TCG: nothing in it depends on the host. SSE 4.2 is in it because crc32c by hand
 // costs ten times the instructions; AVX is not, because a guest that sees it must save its state.
-const TCGCPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+rdseed,+fsgsbase,+smep,+smap,+rdtscp,+pdpe1gb"
+const TCGCPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+fsgsbase,+smep,+smap,+rdtscp,+pdpe1gb"
 
 // DefaultMemory is the guest's RAM when a Config names none: 64 MiB.
 const DefaultMemory = 64 << 20

@@ -1,0 +1,101 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// find returns the host's QEMU with a cache directory of the test's own.
+func find(t testing.TB) *QEMU {
+	t.Helper()
+	q, err := Find(t.Context(), "")
+	if errors.Is(err, ErrNotFound) && os.Getenv("REQUIRE_TOOLS") != "1" {
+		t.Skip("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.CacheDir = t.TempDir()
+	return q
+}
+
+// run boots c to its end with the console and the marks that came.
+func run(t testing.TB, q *QEMU, c Config) (r *Result, console, marks string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var out, mk strings.Builder
+	vm, err := q.Start(ctx, c, Events{
+		Console: func(_ time.Duration, p []byte) { out.Write(p) },
+		Mark:    func(_ time.Duration, p []byte) { mk.Write(p) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	r, err = vm.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, out.String(), mk.String()
+}
+
+func TestMachines(t *testing.T) {
+	q := find(t)
+	kernel := guest(say(0x3f0, "\x01\x02\x03"), say(0x3f8, "hello\n"), exitWith(7))
+	for _, c := range []Config{
+		{Machine: MicroVM, Firmware: QBoot},
+		{Machine: MicroVM, Firmware: SeaBIOS},
+		{Machine: MicroVM, Firmware: QBoot, Legacy: true},
+		{Machine: MicroVM, Firmware: SeaBIOS, Legacy: true},
+		{Machine: Q35, Firmware: QBoot},
+		{Machine: Q35, Firmware: SeaBIOS},
+		{Machine: PC, Firmware: QBoot},
+		{Machine: PC, Firmware: SeaBIOS},
+	} {
+		name := string(c.Machine) + "-" + string(c.Firmware)
+		if c.Legacy {
+			name += "-legacy"
+		}
+		t.Run(name, func(t *testing.T) {
+			c.KernelImage = kernel
+			r, console, marks := run(t, q, c)
+			if v, ok := r.GuestExit(); v != 7 || !ok {
+				t.Errorf("exit %d %v, status %d", v, ok, r.Status)
+			}
+			if console != "hello\n" || marks != "\x01\x02\x03" {
+				t.Errorf("console %q, marks %q", console, marks)
+			}
+			if r.Stderr != "" {
+				t.Errorf("QEMU said %q", r.Stderr)
+			}
+		})
+	}
+}
+
+func TestCounting(t *testing.T) {
+	q := find(t)
+	var first *Result
+	for i := range 20 {
+		r, _, _ := run(t, q, Config{KernelImage: FloorKernel(), Counting: &Counting{Mark: guestEntry + 9, Addrs: []uint64{guestEntry}}})
+		if v, ok := r.GuestExit(); v != FloorExit || !ok {
+			t.Fatalf("exit %d %v", v, ok)
+		}
+		if i == 0 {
+			first = r
+			t.Logf("%+v", *r.Counts)
+		}
+		c, f := r.Counts, first.Counts
+		if c.Total != f.Total || c.Blocks != f.Blocks || len(c.Marks) != 2 {
+			t.Fatalf("run %d: %+v, the first was %+v", i, *c, *f)
+		}
+		if c.Marks[0].Addr != guestEntry || c.Marks[1].Instructions != c.Marks[0].Instructions+2 || c.Total != c.Marks[1].Instructions+1 {
+			t.Fatalf("run %d: marks %+v of %d", i, c.Marks, c.Total)
+		}
+	}
+}
+
