@@ -5,12 +5,13 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 )
 
-// Flags say what a program may do with a page. It may always read it.
+// Flags say what a program may do with a page. It may read it unless NoAccess is set.
 type Flags uint64
 
 const (
 	Write Flags = 1 << iota // the program may write
 	Exec                    // the program may execute
+	NoAccess                // the program may not touch it: PROT_NONE over a page that keeps its contents
 )
 
 const frameMask = 0x000ffffffffff000
@@ -60,6 +61,9 @@ func bits(fl Flags) uint64 {
 	if fl&Exec == 0 {
 		b |= layout.NoExec
 	}
+	if fl&NoAccess != 0 {
+		b &^= layout.User
+	}
 	return b
 }
 
@@ -90,6 +94,9 @@ func (s *Space) Lookup(va uint64) (Frame, Flags, bool) {
 	}
 	if *e&layout.NoExec == 0 {
 		fl |= Exec
+	}
+	if *e&layout.User == 0 {
+		fl |= NoAccess
 	}
 	return Frame(*e & frameMask), fl, true
 }
