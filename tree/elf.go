@@ -98,7 +98,7 @@ func (e ELF) Runnable() error {
 // machineName spells a machine with its number, which is all there is of one that has no name here: "AARCH64 (183)".
 func machineName(m elf.Machine) string {
 	name := m.String()
-	if !strings.HasPrefix(name, "EM_") {
+	if strings.Contains(name, "+") { // the nearest that has one, and the distance
 		return fmt.Sprintf("number %d", uint16(m))
 	}
 	return fmt.Sprintf("%s (%d)", strings.TrimPrefix(name, "EM_"), uint16(m))

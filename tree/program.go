@@ -20,9 +20,6 @@ import (
 // run it is ELF.Runnable's to say.
 func FromELF(path string, o Options) (*Tree, error) {
 	name := filepath.Base(path)
-	if err := checkName(name); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	// A symbolic link gives the program its name, what it leads to its content.
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -34,6 +31,9 @@ func FromELF(path string, o Options) (*Tree, error) {
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: %w", path, ErrUnsupported)
+	}
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	f, err := openFile(target, info)
 	if err != nil {

@@ -89,8 +89,13 @@ func New(entries ...Entry) (*Tree, error) {
 
 // Compare orders paths as Tree.Entries does: "." first, then by byte order of the components, so that "a/b" precedes "a.b".
 func Compare(a, b string) int {
-	if a == "." || b == "." {
-		return cmp.Compare(b2i(b == "."), b2i(a == "."))
+	switch {
+	case a == b:
+		return 0
+	case a == ".":
+		return -1
+	case b == ".":
+		return 1
 	}
 	for i := range min(len(a), len(b)) {
 		if a[i] == b[i] {
@@ -106,13 +111,6 @@ func Compare(a, b string) int {
 		return cmp.Compare(a[i], b[i])
 	}
 	return cmp.Compare(len(a), len(b))
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // Lookup returns the entry named p, which must be clean; symbolic links are not followed. It is nil if there is none.
