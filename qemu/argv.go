@@ -11,8 +11,8 @@ import (
 // wires are the descriptors that a supervisor passes to QEMU, as numbers in QEMU's process. Zero means that there is no
 // such descriptor.
 type wires struct {
-	ram, marks, monitor, kernel int
-	plugin                      string // value of -plugin
+	console, ram, marks, monitor, kernel int
+	plugin                               string // value of -plugin
 }
 
 // fdPath is how QEMU opens a descriptor that it inherited. A memfd has no other name.
@@ -61,7 +61,7 @@ func (c Config) args(w wires) []string {
 
 	// The console is QEMU's own standard output, so that a dry run shows it. Ctrl-C is ours to handle, if we are there.
 	console := "stdio,id=console"
-	if w.ram != 0 {
+	if w.console != 0 {
 		console += ",signal=off"
 	}
 	add("-chardev", console, "-serial", "chardev:console")

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -95,18 +94,13 @@ func (q *QEMU) runProbe(ctx context.Context) (problem string, err error) {
 	case errors.As(err, &run) && errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("KVM is there but the probe guest did not end in %v", probeTimeout), nil
 	case errors.As(err, &run):
-		return "KVM is there but cannot run the probe guest: " + firstLine(run.Stderr), nil
+		return "KVM is there but cannot run the probe guest: " + firstComplaint(run.Stderr), nil
 	case err != nil:
 		return "", err
 	case !ok || value != probeExit:
 		return fmt.Sprintf("KVM is there but the probe guest went wrong (QEMU's exit status %d)", result.Status), nil
 	}
 	return "", nil
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
 }
 
 // probeCache returns the file that holds the verdict for this kernel, boot, QEMU and device, or "" without a cache.

@@ -38,20 +38,20 @@ type Result struct {
 // off (Status 0), or QEMU failed. QEMU's exit status is 2·value + 1, so a guest's 0 looks like QEMU's own failure at its
 // start; that is told by its message and by a guest that never wrote a byte.
 func (r *Result) GuestExit() (value int, ok bool) {
-	if r.Status < 1 || r.Status%2 == 0 || r.Status == 1 && !r.spoke && complains(r.Stderr) {
+	if r.Status < 1 || r.Status%2 == 0 || r.Status == 1 && !r.spoke && firstComplaint(r.Stderr) != "" {
 		return 0, false
 	}
 	return r.Status / 2, true
 }
 
-// complains reports whether QEMU's messages hold anything but warnings.
-func complains(stderr string) bool {
+// firstComplaint returns the first of QEMU's messages that is no warning, or "".
+func firstComplaint(stderr string) string {
 	for line := range strings.Lines(stderr) {
-		if strings.TrimSpace(line) != "" && !strings.Contains(line, "warning:") {
-			return true
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, "warning:") {
+			return line
 		}
 	}
-	return false
+	return ""
 }
 
 // RunError is a virtual machine that did not come to an end of its own: it was cancelled, ran into its deadline, or QEMU

@@ -30,7 +30,7 @@ const stopGrace = 5 * time.Second
 type VM struct {
 	t0      time.Time
 	process *os.Process
-	ram     *os.File // memfd that backs the guest's RAM
+	ram     *os.File // memfd that backs the guest's RAM, or nil
 	size    int64
 	monitor *qmp.Client
 	release func() bool // stops watching the context
@@ -141,6 +141,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		return f, give(t), nil
 	}
 
+	w := wires{console: 1}
 	console, err := pipe()
 	if err != nil {
 		return nil, err
@@ -149,13 +150,14 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	if err != nil {
 		return nil, err
 	}
-	var w wires
-	ram, err := memfd("firstlight-ram", c.MemoryBytes)
-	if err != nil {
-		return nil, err
+	var ram *os.File
+	if !c.AnonymousRAM {
+		if ram, err = memfd("firstlight-ram", c.MemoryBytes); err != nil {
+			return nil, err
+		}
+		ours = append(ours, ram)
+		w.ram = give(ram)
 	}
-	ours = append(ours, ram)
-	w.ram = give(ram)
 	var marks, monitor, counts *os.File
 	if marks, w.marks, err = pair("marks"); err != nil {
 		return nil, err
@@ -394,14 +396,22 @@ func (vm *VM) Close() error {
 	if vm.monitor != nil {
 		err = vm.monitor.Close()
 	}
-	if cerr := vm.ram.Close(); !errors.Is(cerr, os.ErrClosed) {
-		err = errors.Join(err, cerr)
+	if vm.ram != nil {
+		if cerr := vm.ram.Close(); !errors.Is(cerr, os.ErrClosed) {
+			err = errors.Join(err, cerr)
+		}
 	}
 	return err
 }
 
+// errAnonymous is the answer to questions about the memory of a VM that has it to itself.
+var errAnonymous = fmt.Errorf("%w: the guest's RAM is anonymous", ErrUnsupported)
+
 // extents calls f for each allocated range of the guest's backing file.
 func (vm *VM) extents(f func(off, size int64)) error {
+	if vm.ram == nil {
+		return errAnonymous
+	}
 	for off := int64(0); off < vm.size; {
 		data, err := vm.ram.Seek(off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
@@ -439,6 +449,9 @@ func (vm *VM) Touched(f func(addr, size int64)) error {
 
 // ReadAt reads the guest's physical memory, which is known below 2 GiB only. It works until Close, also after the end.
 func (vm *VM) ReadAt(p []byte, addr int64) (int, error) {
+	if vm.ram == nil {
+		return 0, errAnonymous
+	}
 	limit := min(vm.size, knownRAM)
 	if addr < 0 || addr >= limit {
 		return 0, io.EOF
@@ -457,7 +470,7 @@ func (vm *VM) ReadAt(p []byte, addr int64) (int, error) {
 // PSS returns the proportional set size of the VMM in bytes, the guest's touched memory included, as /proc says it now.
 // It fails once the process is gone; a counting boot reports the figure of its end in Counts.
 func (vm *VM) PSS() (int64, error) {
-	vm.mu.Lock() // while it is held, the process id is QEMU's
+	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	if vm.ended {
 		return 0, os.ErrProcessDone

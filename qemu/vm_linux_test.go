@@ -98,4 +98,3 @@ func TestCounting(t *testing.T) {
 		}
 	}
 }
-
