@@ -1,0 +1,83 @@
+# The go command and sgdisk are often in folders that a user's PATH lacks.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+GO ?= go
+CC ?= cc
+PREFIX ?= /usr/local
+FUZZTIME ?= 10s
+# Further flags of go test, as TESTFLAGS='-v -run NAME'.
+TESTFLAGS ?=
+
+# The kernel that is built into imgbuild. Without this file imgbuild builds one on first use.
+KERNEL := internal/kernelbuild/embed/kernel.elf
+
+EXAMPLES := out/examples/hello-c/hello-c out/examples/hello-go/hello-go out/examples/hello-go/imgbuild.yaml
+
+.PHONY: build
+build: kernel ## build bin/imgbuild and bin/bootprof (default)
+	$(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/imgbuild ./cmd/bootprof
+
+.PHONY: kernel
+kernel: ## build the kernel that goes into imgbuild
+	$(GO) run ./internal/kernelbuild/cmd -o $(KERNEL)
+
+.PHONY: examples
+examples: $(EXAMPLES) ## build the example apps into out/examples/NAME/
+
+out/examples/hello-c/hello-c: examples/hello-c/main.c
+	@mkdir -p $(@D)
+	$(CC) -static -O2 -Wall -Wextra -o $@ $<
+
+# The go command knows best whether this is up to date.
+out/examples/hello-go/hello-go: FORCE
+	@mkdir -p $(@D)
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build -trimpath -buildvcs=false -o $@ ./examples/hello-go
+
+out/examples/%/imgbuild.yaml: examples/%/imgbuild.yaml
+	@mkdir -p $(@D)
+	cp $< $@
+
+.PHONY: FORCE
+FORCE:
+
+# Steps in a recipe, not prerequisites: their order holds under make -j too.
+.PHONY: demo
+demo: ## install what is missing, build all, boot an example and show where the time went
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build examples
+	bin/imgbuild --rofs --compress out/examples/hello-c -o out/hello-c.img
+	bin/bootprof qemu out/hello-c.img
+
+.PHONY: test
+test: ## install what is missing, build all, run all tests
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build examples
+	$(GO) test -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: bench
+bench: build examples ## print the figures of README, measured on this machine
+	scripts/bench
+
+.PHONY: lint
+lint: ## check format, vet (for macOS too) and staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w is due for:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cmd/...
+	$(GO) tool staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: install
+install: build ## install the commands into $(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 bin/imgbuild bin/bootprof $(DESTDIR)$(PREFIX)/bin
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin out $(KERNEL)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
