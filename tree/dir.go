@@ -102,7 +102,7 @@ func (w *walker) excluded(p, name string) bool {
 	return slices.ContainsFunc(w.o.Exclude, func(pattern string) bool {
 		subject := name
 		if strings.Contains(pattern, "/") {
-			pattern, subject = strings.TrimPrefix(pattern, "/"), p
+			pattern, subject = strings.Trim(pattern, "/"), p
 		}
 		ok, _ := path.Match(pattern, subject)
 		return ok

@@ -150,12 +150,12 @@ func TestFromDirOwnersAndTimes(t *testing.T) {
 
 func TestFromDirExclude(t *testing.T) {
 	d := t.TempDir()
-	for _, p := range []string{"a.o", "src/a.o", "src/a.c", "var/cache/x/y", "var/log", "imgbuild.yaml", "src/imgbuild.yaml"} {
+	for _, p := range []string{"a.o", "src/a.o", "src/a.c", "var/cache/x/y", "var/log", "imgbuild.yaml", "src/imgbuild.yaml", "old/x"} {
 		write(t, d+"/"+p, "x", 0o644)
 	}
 	listener := listen(t, d+"/src/sock")
 	defer listener.Close()
-	got := paths(fromDir(t, d, Options{Exclude: []string{"*.o", "/imgbuild.yaml", "var/cache/*", "src/sock", "nothing"}}))
+	got := paths(fromDir(t, d, Options{Exclude: []string{"*.o", "/imgbuild.yaml", "var/cache/*", "src/sock", "nothing", "old/"}}))
 	want := []string{".", "src", "src/a.c", "src/imgbuild.yaml", "var", "var/cache", "var/log"}
 	if !slices.Equal(got, want) {
 		t.Errorf("paths = %q, want %q", got, want)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -210,7 +211,7 @@ type elfReader struct {
 }
 
 func elfError(field string, off uint64, err error) error {
-	return &FormatError{Format: "ELF", Offset: int64(off), Field: field, Err: err}
+	return &FormatError{Format: "ELF", Offset: int64(min(off, math.MaxInt64)), Field: field, Err: err}
 }
 
 // within fails unless the n bytes at off lie in the file.

@@ -205,7 +205,7 @@ func TestReadELFDamaged(t *testing.T) {
 		"header size":     {54, []byte{57, 0}, "57 bytes each instead of 56"},
 		"many headers":    {56, []byte{0xff, 0xff}, "program headers at offset 0x40"},
 		"headers far":     {32, bytes.Repeat([]byte{0xff}, 8), "beyond the end"},
-		"segment far":     {64 + 8, bytes.Repeat([]byte{0xff}, 8), "segment to load at offset -0x1"},
+		"segment far":     {64 + 8, bytes.Repeat([]byte{0xff}, 8), "segment to load at offset 0x7fffffffffffffff"},
 		"segment long":    {64 + 32, bytes.Repeat([]byte{0xff}, 8), "segment to load at offset"},
 		"interp long":     {64 + 56 + 32, bytes.Repeat([]byte{0xff}, 8), "interpreter at offset"},
 		"interp empty":    {64 + 56 + 32, make([]byte, 8), "it is empty"},

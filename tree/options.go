@@ -19,7 +19,7 @@ type Options struct {
 	// https://reproducible-builds.org/specs/source-date-epoch/ asks for SOURCE_DATE_EPOCH.
 	ClampTime time.Time
 	// Exclude leaves entries of a directory out. A pattern is path.Match's. One without a slash is matched with each name at
-	// any depth; one with a slash with the whole path from the root, where a leading slash says no more than that: "*.o",
+	// any depth; one with a slash with the whole path from the root, where a slash at either end says no more than that: "*.o",
 	// "/imgbuild.yaml", "var/cache/*". What an excluded directory holds is left out with it.
 	Exclude []string
 	// Devices lets device nodes in.
