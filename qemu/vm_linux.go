@@ -32,8 +32,11 @@ type VM struct {
 	process *os.Process
 	ram     *os.File // memfd that backs the guest's RAM, or nil
 	size    int64
-	monitor *qmp.Client
 	release func() bool // stops watching the context
+
+	dialed  chan struct{} // closed when monitor or dialErr is there
+	monitor *qmp.Client
+	dialErr error
 
 	done   chan struct{} // closed when result and err are there
 	result *Result
@@ -263,13 +266,16 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		vm.finish(e, &consoleTail, &stderrTail, consoleTail.some || marksTail.some, counts)
 	}()
 
-	if monitor != nil {
-		vm.monitor, err = qmp.Dial(ctx, monitor, ev.Monitor)
-		if err != nil {
-			vm.kill(context.Canceled)
-			<-vm.done
-			return nil, fmt.Errorf("connecting the monitor: %w", errors.Join(err, vm.err))
-		}
+	// The negotiation takes part in no boot's time: nobody waits for it but Monitor.
+	vm.dialed = make(chan struct{})
+	if monitor == nil {
+		vm.dialErr = fmt.Errorf("%w: the VM was started without a monitor", ErrConfig)
+		close(vm.dialed)
+	} else {
+		go func() {
+			defer close(vm.dialed)
+			vm.monitor, vm.dialErr = qmp.Dial(ctx, monitor, ev.Monitor)
+		}()
 	}
 	return vm, nil
 }
@@ -393,6 +399,7 @@ func (vm *VM) Close() error {
 	vm.Kill()
 	<-vm.done
 	var err error
+	<-vm.dialed
 	if vm.monitor != nil {
 		err = vm.monitor.Close()
 	}
@@ -491,5 +498,12 @@ func (vm *VM) PSS() (int64, error) {
 	return 0, fmt.Errorf("smaps_rollup of process %d has no Pss: it is ending", vm.process.Pid)
 }
 
-// Monitor returns the QMP client of a VM whose Config asked for one.
-func (vm *VM) Monitor() *qmp.Client { return vm.monitor }
+// Monitor returns the QMP client of a VM whose Config asked for one, once the monitor has been greeted.
+func (vm *VM) Monitor(ctx context.Context) (*qmp.Client, error) {
+	select {
+	case <-vm.dialed:
+		return vm.monitor, vm.dialErr
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the monitor: %w", ctx.Err())
+	}
+}

@@ -17,15 +17,15 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (*VM, error) {
 	return nil, ErrUnsupported
 }
 
-func (vm *VM) PID() int                                 { return 0 }
-func (vm *VM) T0() time.Time                            { return time.Time{} }
-func (vm *VM) Wait() (*Result, error)                   { return nil, ErrUnsupported }
-func (vm *VM) Done() <-chan struct{}                    { return nil }
-func (vm *VM) Stop()                                    {}
-func (vm *VM) Kill()                                    {}
-func (vm *VM) Close() error                             { return nil }
-func (vm *VM) TouchedBytes() (int64, error)             { return 0, ErrUnsupported }
-func (vm *VM) Touched(f func(addr, size int64)) error   { return ErrUnsupported }
-func (vm *VM) ReadAt(p []byte, addr int64) (int, error) { return 0, ErrUnsupported }
-func (vm *VM) PSS() (int64, error)                      { return 0, ErrUnsupported }
-func (vm *VM) Monitor() *qmp.Client                     { return nil }
+func (vm *VM) PID() int                                     { return 0 }
+func (vm *VM) T0() time.Time                                { return time.Time{} }
+func (vm *VM) Wait() (*Result, error)                       { return nil, ErrUnsupported }
+func (vm *VM) Done() <-chan struct{}                        { return nil }
+func (vm *VM) Stop()                                        {}
+func (vm *VM) Kill()                                        {}
+func (vm *VM) Close() error                                 { return nil }
+func (vm *VM) TouchedBytes() (int64, error)                 { return 0, ErrUnsupported }
+func (vm *VM) Touched(f func(addr, size int64)) error       { return ErrUnsupported }
+func (vm *VM) ReadAt(p []byte, addr int64) (int, error)     { return 0, ErrUnsupported }
+func (vm *VM) PSS() (int64, error)                          { return 0, ErrUnsupported }
+func (vm *VM) Monitor(context.Context) (*qmp.Client, error) { return nil, ErrUnsupported }
