@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -120,25 +119,18 @@ func (q *QEMU) CommandLine(c Config) (string, error) {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		quoted, err := quote(word)
-		if err != nil {
-			return "", err
-		}
-		b.WriteString(quoted)
+		b.WriteString(quote(word))
 	}
 	return b.String(), nil
 }
 
 // quote returns word as one word of a POSIX shell.
-func quote(word string) (string, error) {
-	if strings.IndexByte(word, 0) >= 0 {
-		return "", errors.New("a NUL byte cannot be passed to a program")
-	}
+func quote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./,:=+@%", r)
 	}
 	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
-		return word, nil
+		return word
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'", nil
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -20,6 +20,9 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 // Errors that callers tell apart with errors.Is. The text of the error that wraps them says what to do.
@@ -104,6 +107,14 @@ type Counting struct {
 	Addrs []uint64 // further virtual addresses to log, such as the PVH entry
 }
 
+// addrs returns all addresses to log.
+func (c *Counting) addrs() []uint64 {
+	if c.Mark == 0 {
+		return c.Addrs
+	}
+	return append([]uint64{c.Mark}, c.Addrs...)
+}
+
 // withDefaults returns c with every zero choice made.
 func (c Config) withDefaults() Config {
 	if c.Machine == "" {
@@ -164,6 +175,13 @@ func (c Config) Check() error {
 		return bad("two kernels")
 	case c.Counting != nil && c.Accel != TCG:
 		return bad("only TCG counts instructions")
+	case c.Counting != nil && len(c.Counting.addrs()) > plugin.MaxAddrs:
+		return bad("%d addresses to log: %d are the most", len(c.Counting.addrs()), plugin.MaxAddrs)
+	}
+	for _, s := range append([]string{c.CPU, c.Kernel, c.Initrd, c.Append}, c.Disks...) {
+		if strings.IndexByte(s, 0) >= 0 {
+			return bad("a NUL byte in %q", s)
+		}
 	}
 	return nil
 }

@@ -190,11 +190,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 			return nil, err
 		}
 		ours = append(ours, counts)
-		addrs := c.Counting.Addrs
-		if c.Counting.Mark != 0 {
-			addrs = append([]uint64{c.Counting.Mark}, addrs...)
-		}
-		w.plugin = plugin.Arg(path, give(counts), addrs)
+		w.plugin = plugin.Arg(path, give(counts), c.Counting.addrs())
 	}
 
 	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
