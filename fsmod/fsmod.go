@@ -20,6 +20,9 @@ import (
 // a failure of the write.
 var ErrUnsupported = errors.New("not supported")
 
+// ErrDamaged is wrapped by errors about the bytes of a file system, in contrast to failures to read them.
+var ErrDamaged = errors.New("damaged file system")
+
 // Module writes and reads one kind of file system. Its methods may be called concurrently.
 type Module interface {
 	// Name is what users and the image's parameters call the module: lower case, no spaces.

@@ -49,8 +49,8 @@ const ParamsVersion = 1
 // maxParams bounds the parameters' JSON in bytes.
 const maxParams = 1 << 20
 
-// maxKernel bounds a kernel file in bytes: it is loaded below 16 MiB, and may carry as much again in symbols.
-const maxKernel = 64 << 20
+// MaxKernel bounds a kernel file in bytes: it is loaded below 16 MiB, and may carry as much again in symbols.
+const MaxKernel = 64 << 20
 
 // Names of partitions, in their order on the disk.
 const (
@@ -105,8 +105,6 @@ type Params struct {
 	Env []string `json:"env,omitempty"`
 	// Cwd is the app's working directory; empty means "/".
 	Cwd string `json:"cwd,omitempty"`
-	// Hostname is the guest's; empty means the kernel's default.
-	Hostname string `json:"hostname,omitempty"`
 	// Machine holds hints for who starts the virtual machine.
 	Machine Machine `json:"machine"`
 	// Ready says when the app counts as booted, as bootprof's --until; empty means bootprof's default.

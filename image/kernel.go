@@ -159,6 +159,23 @@ func parseKernel(file []byte) (*nativeKernel, error) {
 	return k, k.findParams()
 }
 
+// CheckKernel tells whether a kernel file of the native flavour is one that an image can hold.
+func CheckKernel(file []byte) error {
+	_, err := parseKernel(file)
+	return err
+}
+
+// ClearParams fills the parameter area of a kernel file of the native flavour with zeros: what is left is the kernel as it
+// was built.
+func ClearParams(file []byte) error {
+	k, err := parseKernel(file)
+	if err != nil {
+		return err
+	}
+	clear(file[k.paramsOffset:][:abi.ParamsSize])
+	return nil
+}
+
 // guestParams returns the parameter area of a kernel that boots p.
 func guestParams(p *Params) ([]byte, error) {
 	root, _ := p.find(PartRoot)
@@ -171,9 +188,6 @@ func guestParams(p *Params) ([]byte, error) {
 	}
 	if p.Cwd != "" {
 		words = append(words, "cwd="+p.Cwd)
-	}
-	if p.Hostname != "" {
-		words = append(words, "hostname="+p.Hostname)
 	}
 	words = append(words, fmt.Sprintf("root=%s:%d:%d", p.Root.Module, root.Offset, root.Length))
 	area := make([]byte, 0, abi.ParamsSize)

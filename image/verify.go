@@ -177,8 +177,8 @@ func (v *verifier) kernel(part Partition, p *Params, sector []byte) error {
 		return nil
 	}
 	k.bootSector(sector, part.Offset)
-	if part.Length > maxKernel {
-		v.report(part.Offset, part.Length, "kernel: longer than %d bytes", maxKernel)
+	if part.Length > MaxKernel {
+		v.report(part.Offset, part.Length, "kernel: longer than %d bytes", MaxKernel)
 		return nil
 	}
 	k.file = make([]byte, part.Length)

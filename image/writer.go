@@ -115,8 +115,8 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	if p.Flavour != FlavourNative {
 		return nil, fmt.Errorf("%w: kernel flavour %q: %w; available: %s", ErrInput, p.Flavour, ErrUnsupported, FlavourNative)
 	}
-	if len(s.Kernel) > maxKernel {
-		return nil, fmt.Errorf("%w: kernel of %d bytes: %w: the most is %d", ErrInput, len(s.Kernel), ErrTooLarge, maxKernel)
+	if len(s.Kernel) > MaxKernel {
+		return nil, fmt.Errorf("%w: kernel of %d bytes: %w: the most is %d", ErrInput, len(s.Kernel), ErrTooLarge, MaxKernel)
 	}
 	kernel := slices.Clone(s.Kernel)
 	k, err := parseKernel(kernel)
@@ -191,7 +191,7 @@ func (p *Params) check() error {
 	if len(p.Args) == 0 || p.Args[0] == "" {
 		return errors.New("no command")
 	}
-	for _, s := range slices.Concat(p.Args, p.Env, p.Sources, []string{p.Cwd, p.Hostname}) {
+	for _, s := range slices.Concat(p.Args, p.Env, p.Sources, []string{p.Cwd}) {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not UTF-8, which parameters must be", s)
 		}

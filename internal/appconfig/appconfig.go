@@ -309,24 +309,27 @@ type Ready string
 
 // UnmarshalYAML implements yaml.InterfaceUnmarshaler.
 func (r *Ready) UnmarshalYAML(decode func(any) error) error {
-	return parseScalar(decode, func(text string) error {
-		kind, arg, has := strings.Cut(text, ":")
-		ok := false
-		switch kind {
-		case "entry", "output", "exit":
-			ok = !has
-		case "listen":
-			port, err := strconv.ParseUint(arg, 10, 16)
-			ok = err == nil && port > 0
-		case "mark":
-			ok = arg != "" && len(arg) < 256
-		}
-		if !ok {
-			return fmt.Errorf("%q is no ready condition; want entry, output, exit, listen:PORT or mark:NAME", text)
-		}
-		*r = Ready(text)
-		return nil
-	})
+	return parseScalar(decode, r.Set)
+}
+
+// Set parses a ready condition.
+func (r *Ready) Set(text string) error {
+	kind, arg, has := strings.Cut(text, ":")
+	ok := false
+	switch kind {
+	case "entry", "output", "exit":
+		ok = !has
+	case "listen":
+		port, err := strconv.ParseUint(arg, 10, 16)
+		ok = err == nil && port > 0
+	case "mark":
+		ok = arg != "" && len(arg) < 256
+	}
+	if !ok {
+		return fmt.Errorf("%q is no ready condition; want entry, output, exit, listen:PORT or mark:NAME", text)
+	}
+	*r = Ready(text)
+	return nil
 }
 
 func parseScalar(decode func(any) error, parse func(string) error) error {
