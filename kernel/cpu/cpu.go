@@ -12,6 +12,8 @@ func Out32(port uint16, v uint32)
 func In8(port uint16) uint8
 
 // OutString writes n bytes from p to an I/O port, in order.
+//
+//go:noescape
 func OutString(port uint16, p *byte, n int)
 
 // WriteMSR writes a model-specific register.
@@ -42,6 +44,8 @@ func ReadCR4() uint64
 func WriteCR4(v uint64)
 
 // LoadTables loads GDTR and IDTR from their ten-byte pseudo-descriptors and the task register from a selector.
+//
+//go:noescape
 func LoadTables(gdtr, idtr *[10]byte, task uint16)
 
 // Load32 and Store32 access a device register at a virtual address.

@@ -20,8 +20,7 @@ type Frame uint64
 
 // Pointer returns the pointer for a virtual address of the kernel outside the Go heap.
 func Pointer(va uint64) unsafe.Pointer {
-	// Spelt so because the address is of no Go object, which is what vet's rule on conversions is about.
-	return *(*unsafe.Pointer)(unsafe.Pointer(&va))
+	return unsafe.Add(nil, va) // not a conversion, whose rules are about addresses of Go objects
 }
 
 // Bytes returns n bytes of physical memory from f on, through the direct map.
@@ -170,4 +169,11 @@ func Free(f Frame) {
 // Stats returns the number of frames under this package's management and how many of them are free.
 func Stats() (total, free uint64) {
 	return pool.total, (pool.end-pool.next)/PageSize + pool.numFree + uint64(cache.n)
+}
+
+// KernelGrow gives the pool the zero frames up to end, which follow those of KernelInit.
+func KernelGrow(end uint64) {
+	end &^= PageSize - 1
+	pool.total += (end - pool.end) / PageSize
+	pool.end = end
 }

@@ -9,9 +9,9 @@ import (
 type Flags uint64
 
 const (
-	Write Flags = 1 << iota // the program may write
-	Exec                    // the program may execute
-	NoAccess                // the program may not touch it: PROT_NONE over a page that keeps its contents
+	Write    Flags = 1 << iota // the program may write
+	Exec                       // the program may execute
+	NoAccess                   // the program may not touch it: PROT_NONE over a page that keeps its contents
 )
 
 const frameMask = 0x000ffffffffff000
@@ -218,4 +218,16 @@ func KernelSpan(end uint64) bool {
 		pdpt[gib] = uint64(pd) | layout.Present | layout.Writable
 	}
 	return true
+}
+
+// KernelHas reports whether a page is mapped at va, in the upper half.
+func KernelHas(va uint64) bool {
+	e := kernelEntry(va, false)
+	return e != nil && *e != 0
+}
+
+// KernelNext returns the first mapped page of the kernel's at or after va and before end.
+func KernelNext(va, end uint64) (uint64, bool) {
+	s := Space{layout.RootPhys}
+	return s.Next(va, end)
 }

@@ -30,7 +30,9 @@ const (
 	LowPhys    = 0x100000
 	gdtOff     = 0x100 // eight descriptors
 	gdtrOff    = 0x180
-	NotesOff   = 0x1000 // notes, with the parameters: three pages
+	NotesOff   = 0x1000 // notes, with the parameters
+	NotesSize  = tablesOff - NotesOff
+	ParamsPhys = LowPhys + NotesOff + 24 // the descriptor of the first note, named "Firstlight"
 	tablesOff  = 0x4000
 	Entry32    = LowPhys // PVH entry
 	GDTPhys    = LowPhys + gdtOff

@@ -1,0 +1,196 @@
+// Package link turns the kernel as the Go linker leaves it into a kernel file that any PVH loader boots. It runs on the
+// host. docs/guest-abi.md describes the file.
+package link
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+)
+
+// Package is the kernel's main package.
+const Package = "github.com/firstlight-boot/firstlight/kernel/cmd/kernel"
+
+const ring0 = "github.com/firstlight-boot/firstlight/kernel/ring0."
+
+// GoBuildArgs returns the arguments of the go command, without the output and the package, that build the kernel's main
+// package for Link, and the environment they need. tags choose the kernel's modules.
+func GoBuildArgs(tags []string) (args, env []string) {
+	// The linker takes a signed address; its text starts in the upper half.
+	text := uint64(layout.TextStart)
+	args = []string{
+		"build", "-trimpath", "-buildvcs=false",
+		"-ldflags=" + fmt.Sprintf("-E %sentry -T %d -w -buildid=", ring0, int64(text)),
+	}
+	if len(tags) > 0 {
+		args = append(args, "-tags="+strings.Join(tags, ","))
+	}
+	// The heap's place is not randomised: the runtime then asks for its address without trying others first, and the kernel's
+	// heap is in nobody's reach anyway.
+	return args, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOEXPERIMENT="}
+}
+
+// Link returns the kernel file made of an ELF file that the Go linker wrote as GoBuildArgs says. info adds key=value lines to
+// the build note.
+func Link(goELF []byte, info ...string) ([]byte, error) {
+	f, err := elf.NewFile(bytes.NewReader(goELF))
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_EXEC {
+		return nil, fmt.Errorf("kernel: %v %v, want an x86-64 executable", f.Machine, f.Type)
+	}
+	if s := f.Section(".dynamic"); s != nil {
+		return nil, errors.New("kernel: dynamically linked: build it with CGO_ENABLED=0")
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w (it must not be stripped)", err)
+	}
+	want := map[string]uint64{
+		ring0 + "markPort": 0, ring0 + "taskState": 0, ring0 + "bootRecord": 0, ring0 + "kernelStack": 0,
+		ring0 + "syscallEntry": 0, "runtime.end": 0,
+	}
+	for _, s := range symbols {
+		if v, ok := want[s.Name]; ok && v == 0 {
+			want[s.Name] = s.Value
+		}
+	}
+	for name, v := range want {
+		if v == 0 {
+			return nil, fmt.Errorf("kernel: symbol %s is not there", name)
+		}
+	}
+
+	end := (want["runtime.end"] - layout.KernelBase + 4095) &^ 4095
+	if end > layout.MaxKernelEnd {
+		return nil, fmt.Errorf("kernel: text, data and BSS end at physical address %#x, %d KiB beyond the end of the kernel's page tables",
+			end, (end-layout.MaxKernelEnd)>>10)
+	}
+	type load struct {
+		layout.Segment
+		data []byte
+	}
+	var loads []load
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD {
+			continue
+		}
+		if p.Vaddr < layout.KernelBase+layout.KernelPhys || p.Vaddr%4096 != 0 || p.Filesz > p.Memsz {
+			return nil, fmt.Errorf("kernel: segment at %#x is not in the kernel's place", p.Vaddr)
+		}
+		l := load{Segment: layout.Segment{
+			Phys: p.Vaddr - layout.KernelBase, Size: p.Memsz,
+			Write: p.Flags&elf.PF_W != 0, Exec: p.Flags&elf.PF_X != 0,
+		}}
+		if l.Write && l.Exec {
+			return nil, fmt.Errorf("kernel: segment at %#x is both writable and executable", p.Vaddr)
+		}
+		l.data = make([]byte, (p.Filesz+4095)&^4095)
+		if _, err := p.ReadAt(l.data[:p.Filesz], 0); err != nil {
+			return nil, fmt.Errorf("kernel: %w", err)
+		}
+		loads = append(loads, l)
+	}
+	if len(loads) == 0 || len(loads) > abi.MaxDiskSegments-3 {
+		return nil, fmt.Errorf("kernel: %d segments, want 1 to %d", len(loads), abi.MaxDiskSegments-3)
+	}
+	sort.Slice(loads, func(i, j int) bool { return loads[i].Phys < loads[j].Phys })
+	segments := make([]layout.Segment, len(loads))
+	for i, l := range loads {
+		segments[i] = l.Segment
+		if i > 0 && l.Phys < segments[i-1].Phys+segments[i-1].Size {
+			return nil, fmt.Errorf("kernel: segments overlap at %#x", l.Phys)
+		}
+	}
+	// The first whole page of the kernel stack is its guard.
+	guard := (want[ring0+"kernelStack"] - layout.KernelBase + 4095) &^ 4095
+	low := layout.Low(f.Entry, want[ring0+"taskState"], segments, []uint64{guard})
+
+	build := strings.Join(append([]string{fmt.Sprintf("abi=%d", abi.Version), "go=" + goVersion(goELF)}, info...), "\n") + "\n"
+	le := binary.LittleEndian
+	notes := note(abi.NoteName, abi.NoteParams, make([]byte, abi.ParamsSize))
+	if layout.ParamsPhys != layout.LowPhys+layout.NotesOff+uint64(len(notes))-abi.ParamsSize {
+		return nil, errors.New("kernel: the parameter area is not where the guest looks for it")
+	}
+	record := le.AppendUint64(nil, want[ring0+"bootRecord"]-layout.KernelBase)
+	record = le.AppendUint64(record, abi.RecordSize)
+	record = le.AppendUint64(record, want[ring0+"markPort"])
+	notes = append(notes, note(abi.XenNoteName, abi.XenNotePhys32, le.AppendUint64(nil, layout.Entry32))...)
+	notes = append(notes, note(abi.NoteName, abi.NoteRecord, record)...)
+	notes = append(notes, note(abi.NoteName, abi.NoteBuild, []byte(build))...)
+	if len(notes) > layout.NotesSize {
+		return nil, fmt.Errorf("kernel: %d bytes of notes, want at most %d", len(notes), layout.NotesSize)
+	}
+	copy(low[layout.NotesOff:], notes)
+
+	// The file: headers in the first page, then the segments back to back, each a whole number of pages.
+	loads = append([]load{{Segment: layout.Segment{Phys: layout.LowPhys, Size: layout.LowSize, Write: true, Exec: true}, data: low}}, loads...)
+	out := make([]byte, abi.KernelHeaderSize)
+	var progs []elf.Prog64
+	for _, l := range loads {
+		flags := elf.PF_R
+		if l.Write {
+			flags |= elf.PF_W
+		}
+		if l.Exec {
+			flags |= elf.PF_X
+		}
+		vaddr := l.Phys
+		if l.Phys >= layout.KernelPhys {
+			vaddr += layout.KernelBase
+		}
+		progs = append(progs, elf.Prog64{
+			Type: uint32(elf.PT_LOAD), Flags: uint32(flags), Off: uint64(len(out)), Vaddr: vaddr, Paddr: l.Phys,
+			Filesz: uint64(len(l.data)), Memsz: uint64(len(l.data)), Align: 4096,
+		})
+		out = append(out, l.data...)
+	}
+	progs = append(progs, elf.Prog64{
+		Type: uint32(elf.PT_NOTE), Flags: uint32(elf.PF_R), Off: progs[0].Off + layout.NotesOff,
+		Vaddr: layout.LowPhys + layout.NotesOff, Paddr: layout.LowPhys + layout.NotesOff,
+		Filesz: uint64(len(notes)), Memsz: uint64(len(notes)), Align: 4,
+	})
+	header := elf.Header64{
+		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT), Entry: layout.Entry32,
+		Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: uint16(len(progs)), Shentsize: 64,
+	}
+	copy(header.Ident[:], elf.ELFMAG)
+	header.Ident[elf.EI_CLASS] = byte(elf.ELFCLASS64)
+	header.Ident[elf.EI_DATA] = byte(elf.ELFDATA2LSB)
+	header.Ident[elf.EI_VERSION] = byte(elf.EV_CURRENT)
+	var h bytes.Buffer
+	binary.Write(&h, le, header) // to memory: cannot fail
+	binary.Write(&h, le, progs)
+	copy(out, h.Bytes())
+	return out, nil
+}
+
+// goVersion returns the Go version that built an ELF file, from its build information.
+func goVersion(goELF []byte) string {
+	info, err := buildinfo.Read(bytes.NewReader(goELF))
+	if err != nil {
+		return "unknown"
+	}
+	return info.GoVersion
+}
+
+// note returns an ELF note; name and descriptor are padded to four bytes.
+func note(name string, kind uint32, desc []byte) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, uint32(len(name)+1))
+	b = le.AppendUint32(b, uint32(len(desc)))
+	b = le.AppendUint32(b, kind)
+	b = append(b, name...)
+	b = append(b, make([]byte, 4-len(name)%4)...)
+	b = append(b, desc...)
+	return append(b, make([]byte, -len(desc)&3)...)
+}

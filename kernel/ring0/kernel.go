@@ -1,0 +1,339 @@
+package ring0
+
+import (
+	"unsafe"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+)
+
+const (
+	userCS          = layout.UserCS
+	userSS          = layout.UserSS
+	kernelStackSize = 32 << 10
+	maxThreads      = 32
+	monitorID       = 2 // thread id of sysmon, the first that the runtime makes
+)
+
+// thread is an M of the Go runtime.
+type thread struct {
+	frame   frame     // offset 0
+	fx      [512]byte // 176
+	fs      uint64    // 688: FS base
+	_       uint64
+	fxValid uint32 // 704: fx is to be restored
+	id      uint32
+	ksp     uint64 // 712: stack pointer of its call of enter, while that is in ring 3
+
+	state    uint32
+	irq      bool   // waiting: a device interrupt ends the wait
+	poll     bool   // waiting: in epoll_pwait
+	deadline uint64 // waiting: Nanotime at which the wait ends; 0 is never
+	futex    uint64 // waiting: address of the futex word; 0 is none
+	timedOut uint64 // waiting: result when the deadline ends the wait
+
+	mask, pending uint64 // signals
+	altStack      [3]uint64
+	_             [14]uint64
+}
+
+const (
+	unused = iota
+	runnable
+	waiting
+)
+
+// The variables that entry_amd64.s uses.
+var (
+	entryTSC  uint64 // TSC at kernel entry
+	startInfo uint64 // physical address of hvm_start_info
+	cur       uint64 // address of the current thread
+	top       uint64 // where the next trap pushes: end of the frame of the current thread or, in ring 3, Context
+	inUser    bool   // ring 3 runs
+	userGS    uint64 // value of the GS base
+	scratch   uint64
+	mxcsr     uint32 = mxcsrReset
+	fakeTLS   uint64
+	fakeG     [128]uint64
+	taskState [104]byte
+
+	// sliceExpired tells enter that the deadline came before ring 3 was reached.
+	sliceExpired bool
+
+	kernelStack [kernelStackSize]byte
+
+	// Go functions are called by their func value: a direct call from assembly would reach a wrapper that expects a real g.
+	startFn         = kernelStart
+	syscallFn       = kernelSyscall
+	trapFn          = kernelTrap
+	userInterruptFn = kernelUserInterrupt
+)
+
+var (
+	threads    [maxThreads]thread
+	idleThread thread
+	idleStack  [64]uint64
+	idt        [256][2]uint64
+	bootRecord [abi.RecordSize]byte
+	irqPending bool // a device interrupt came and no thread waited for it
+	sliceEnd   uint64
+	hasRDRAND  bool
+	randState  uint64
+)
+
+func entry()
+func entryPoints() (runtimeEntry, syscallEntry, idle, runtimeEnd uint64, traps *[21]uint64)
+func mark(b byte)
+
+// vectors lists the vectors that entry_amd64.s has code for, in the order of its table.
+const vectors = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d\x0e\x10\x11\x12\x13\x20\x21\x27"
+
+const (
+	vectorPageFault = 14
+	vectorTimer     = 32
+	vectorDevice    = 33
+	vectorSpurious  = 39
+)
+
+const (
+	msrEFER  = 0xc0000080
+	msrSTAR  = 0xc0000081
+	msrLSTAR = 0xc0000082
+	msrFMASK = 0xc0000084
+	cr4UMIP  = 1 << 11
+	cr4SMEP  = 1 << 20
+	cr4SMAP  = 1 << 21
+)
+
+// Offsets in hvm_start_info, from Xen's public/arch-x86/hvm/start_info.h.
+const (
+	startMagic      = 0x336ec578
+	startCmdline    = 24
+	startMemmap     = 40
+	startMemEntries = 48
+	memEntrySize    = 24
+	memRAM          = 1
+)
+
+// runtimeStack is the size of the stack of the first thread, at the start of the heap's region.
+const runtimeStack = 256 << 10
+
+// kernelStart makes the machine ready for the Go runtime and returns its first thread.
+func kernelStart() *thread {
+	kernelPut64(abi.RecEntryTSC, entryTSC)
+	*(*[8]byte)(bootRecord[:8]) = [8]byte([]byte(abi.RecordMagic))
+	kernelMark(abi.MarkEntry)
+
+	runtimeEntry, syscallEntry, idle, runtimeEnd, traps := entryPoints()
+	for i := range len(vectors) {
+		kernelGate(int(vectors[i]), traps[i])
+	}
+	var gdtr, idtr [10]byte
+	kernelTableRegister(&gdtr, 8*8, layout.DirectMap+layout.GDTPhys)
+	kernelTableRegister(&idtr, uint64(unsafe.Sizeof(idt)), uint64(uintptr(unsafe.Pointer(&idt))))
+	cpu.LoadTables(&gdtr, &idtr, layout.TaskSel)
+	cpu.WriteMSR(msrSTAR, layout.StarUser<<48|layout.KernelCS<<32)
+	cpu.WriteMSR(msrLSTAR, syscallEntry)
+	cpu.WriteMSR(msrFMASK, 0x47700) // AC, NT, IOPL, DF, IF, TF
+	_, _, features, _ := cpu.CPUID(1, 0)
+	hasRDRAND = features&(1<<30) != 0
+	randState = entryTSC
+	if maxLeaf, _, _, _ := cpu.CPUID(0, 0); maxLeaf >= 7 {
+		_, b, c, _ := cpu.CPUID(7, 0)
+		cr4 := cpu.ReadCR4()
+		if b&(1<<7) != 0 {
+			cr4 |= cr4SMEP
+		}
+		if b&(1<<20) != 0 {
+			cr4 |= cr4SMAP
+		}
+		if c&(1<<2) != 0 {
+			cr4 |= cr4UMIP
+		}
+		cpu.WriteCR4(cr4)
+	}
+
+	kernelMemory(runtimeEnd - layout.KernelBase)
+	kernelWord(layout.RootPhys, 0, 0) // the trampoline's identity map
+	cpu.WriteCR3(layout.RootPhys)
+	kernelTimerInit()
+
+	idleThread.frame.RIP, idleThread.frame.CS = idle, layout.KernelCS
+	idleThread.frame.SS, idleThread.frame.RFLAGS = layout.KernelSS, userDefault
+	idleThread.frame.RSP = uint64(uintptr(unsafe.Pointer(&idleStack))) + uint64(unsafe.Sizeof(idleStack))
+
+	t := &threads[0]
+	t.id, t.state = 1, runnable
+	t.frame.RIP, t.frame.CS = runtimeEntry, layout.KernelCS
+	t.frame.SS, t.frame.RFLAGS = layout.KernelSS, userDefault
+	t.frame.RSP = kernelRuntimeStack()
+	return t
+}
+
+// kernelRuntimeStack makes the stack that the Go runtime starts with and returns its stack pointer.
+func kernelRuntimeStack() uint64 {
+	const va = layout.HeapBase + runtimeStack - mem.PageSize
+	f := mem.KernelAlloc()
+	if f == 0 || !mem.KernelMap(va, f) {
+		kernelDie("no memory for the first stack")
+	}
+	heapNext = layout.HeapBase + runtimeStack
+	const words = 64
+	const envOff = mem.PageSize - 64
+	phys := uint64(f) + mem.PageSize - 64 - words*8
+	virt := uint64(va) + mem.PageSize - 64 - words*8
+	const (
+		atPageSize = 6
+		atSecure   = 23
+		atRandom   = 25
+	)
+	kernelWord(uint64(f)+envOff, 0, kernelRandom()|1)
+	kernelWord(uint64(f)+envOff, 1, kernelRandom()|1)
+	// argc, argv, envp, auxv. One processor is said in the environment, or the runtime would keep asking.
+	copy(mem.Frame(uint64(f)+envOff+16).Bytes(48), "firstlight\x00GOMAXPROCS=1\x00")
+	name := uint64(va) + envOff + 16
+	for i, w := range [...]uint64{1, name, 0, name + 11, 0, atPageSize, mem.PageSize, atSecure, 0, atRandom, uint64(va) + envOff, 0, 0} {
+		kernelWord(phys, uint64(i), w)
+	}
+	return virt
+}
+
+// kernelMemory gives package mem the RAM after the kernel's image, which ends at physical address end.
+func kernelMemory(end uint64) {
+	if kernelLoad(startInfo, 0)&0xffffffff != startMagic {
+		kernelDie("the loader gave no PVH start information")
+	}
+	entries := kernelLoad(startInfo, startMemmap)
+	limit := uint64(0)
+	for i := range kernelLoad(startInfo, startMemEntries) & 0xffffffff {
+		e := entries + i*memEntrySize
+		start, size, kind := kernelLoad(e, 0), kernelLoad(e, 8), kernelLoad(e, 16)&0xffffffff
+		if kind == memRAM && start <= end && end < start+size {
+			limit = min(start+size, 3<<30)
+		}
+	}
+	// Not all of the direct map's first GiB is RAM, but no frame lies outside of what the memory map names.
+	first := uint64(1 << 30)
+	mem.KernelInit(end, min(limit, first))
+	if limit > first && mem.KernelSpan(limit) {
+		mem.KernelGrow(limit)
+	}
+}
+
+func kernelTableRegister(r *[10]byte, size, addr uint64) {
+	*(*uint16)(unsafe.Pointer(&r[0])) = uint16(size - 1)
+	*(*uint64)(unsafe.Pointer(&r[2])) = addr
+}
+
+// kernelGate makes an interrupt gate. Machine check, NMI and double fault use the same stack as all others: none of them is
+// survived.
+func kernelGate(vector int, addr uint64) {
+	const present, interrupt, ist, user = 1 << 47, 14 << 40, 1 << 32, 3 << 45
+	g := addr&0xffff | layout.KernelCS<<16 | ist | interrupt | present | (addr>>16&0xffff)<<48
+	if vector == 3 || vector == 4 {
+		g |= user // INT3 and INTO are instructions for programs
+	}
+	idt[vector&255] = [2]uint64{g, addr >> 32}
+}
+
+// kernelLoad reads 8 bytes of physical memory.
+func kernelLoad(phys, off uint64) uint64 {
+	return *(*uint64)(mem.Pointer(layout.DirectMap + phys + off))
+}
+
+// kernelWord writes word i at a physical address.
+func kernelWord(phys, i, v uint64) {
+	*(*uint64)(mem.Pointer(layout.DirectMap + phys + 8*i)) = v
+}
+
+func kernelPut64(off int, v uint64) {
+	*(*uint64)(unsafe.Pointer(&bootRecord[off&(abi.RecordSize-8)])) = v
+}
+
+// AddDiskRead counts a request to the disk in the boot record.
+func AddDiskRead(bytes int) {
+	*(*uint64)(unsafe.Pointer(&bootRecord[abi.RecDiskRequests]))++
+	*(*uint64)(unsafe.Pointer(&bootRecord[abi.RecDiskBytes])) += uint64(bytes)
+}
+
+// kernelMark reports a milestone: a byte for the host's clock, a line in the boot record with the guest's.
+func kernelMark(b byte) {
+	n := (*uint32)(unsafe.Pointer(&bootRecord[abi.RecNumMarks]))
+	i := int(min(*n, abi.RecMaxMarks-1))
+	kernelPut64(abi.RecMarks+16*i, uint64(b))
+	kernelPut64(abi.RecMarks+16*i+8, cpu.ReadTSC())
+	*n = uint32(i + 1)
+	mark(b)
+}
+
+// kernelConsole writes to the serial port, sixteen bytes for each time its FIFO is empty.
+func kernelConsole(p []byte) {
+	const (
+		lineStatus = abi.PortSerial + 5
+		empty      = 1 << 5
+	)
+	for len(p) > 0 {
+		n := min(len(p), 16)
+		for i := 0; cpu.In8(lineStatus)&empty == 0 && i < 1<<20; i++ {
+		}
+		cpu.OutString(abi.PortSerial, &p[0], n)
+		p = p[n:]
+	}
+}
+
+func kernelPrint(s string) { kernelConsole(unsafe.Slice(unsafe.StringData(s), len(s))) }
+
+func kernelPrintHex(v uint64) {
+	var b [16]byte
+	for i := range b {
+		b[15-i] = "0123456789abcdef"[v&15]
+		v >>= 4
+	}
+	kernelConsole(b[:])
+}
+
+// kernelRandom returns a random word; see Random.
+func kernelRandom() uint64 {
+	if hasRDRAND {
+		if w, ok := cpu.RandWord(); ok {
+			return w
+		}
+	}
+	// SplitMix64 over the TSC.
+	randState += cpu.ReadTSC() ^ 0x9e3779b97f4a7c15
+	z := randState
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// kernelEnd ends the machine.
+func kernelEnd(how, code uint64) {
+	kernelCalibrate()
+	total, free := mem.Stats()
+	kernelPut64(abi.RecTSCHz, clock.hz)
+	kernelPut64(abi.RecPages, total)
+	kernelPut64(abi.RecPagesFree, free)
+	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecHow])) = uint32(how)
+	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecCode])) = uint32(code)
+	kernelMark(abi.MarkEnd)
+	cpu.Out8(abi.PortMark, byte(how))
+	cpu.Out8(abi.PortMark, byte(code))
+	status := byte(127)
+	if how == abi.EndExited {
+		status = byte(min(code, 127))
+	}
+	cpu.Out8(abi.PortExit, status)
+	cpu.Out8(0x64, 0xfe) // keyboard controller: reset
+	cpu.Reset()
+}
+
+// kernelDie ends the machine because the kernel cannot go on.
+func kernelDie(msg string) {
+	kernelPrint("firstlight: kernel: ")
+	kernelPrint(msg)
+	kernelPrint("\n")
+	kernelEnd(abi.EndPanic, 0)
+}

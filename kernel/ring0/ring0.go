@@ -1,0 +1,129 @@
+// Package ring0 lets an unmodified Go program run in ring 0: it serves the system calls of the Go runtime, takes traps and
+// interrupts, and enters ring 3.
+//
+// # Kernel context
+//
+// The functions that serve a system call, a trap or an interrupt run in kernel context: interrupts off, on one static stack,
+// with R14 and FS designating a zeroed fake g, while a goroutine stands interrupted at any instruction. Such code must not
+// allocate, let anything escape, store pointers that have write barriers, use maps, channels, defer, recover, print, locks
+// or interfaces, panic, or touch memory that is mapped on demand. It is named kernel… in this package and in mem; the files
+// kernel*.go hold nothing else. Everything exported here without that prefix is for ordinary Go.
+//
+// # Threads
+//
+// The Go runtime's Ms are threads, switched in kernel context only: when one blocks in futex, nanosleep or epoll_pwait, or
+// ends. There is no time slice between them, because the kernel's ordinary Go is one event loop on one P. The runtime's
+// monitor (sysmon, the first thread that the runtime makes) runs when every other thread waits, and never by a timer.
+package ring0
+
+import (
+	"unsafe"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
+)
+
+// Context is the register state of one ring-3 thread. After Enter returned for a system call, RAX is its number, RDI, RSI,
+// RDX, R10, R8 and R9 its arguments and RIP the instruction after it; RAX takes the result.
+type Context struct {
+	frame
+	FX             [512]byte // FXSAVE image
+	FSBase, GSBase uint64
+	CR2            uint64    // of the last page fault
+	_              [7]uint64 // makes the size a size class of the Go heap, whose objects of it are 64-byte aligned
+}
+
+// UserContext is Context's other name.
+type UserContext = Context
+
+// frame is what a trap or system call pushes: registers, then what the CPU pushes itself.
+type frame struct {
+	R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI uint64
+	Vector, ErrorCode                                                       uint64
+	RIP, CS, RFLAGS, RSP, SS                                                uint64
+}
+
+// What Enter returns besides the exception vectors 0 to 31.
+const (
+	TrapSyscall   = 256
+	TrapTimeslice = 257
+)
+
+const (
+	flagIF      = 1 << 9
+	mxcsrReset  = 0x1f80
+	fcwReset    = 0x37f
+	fxMXCSROff  = 24
+	userDefault = flagIF | 2
+)
+
+// NewContext returns a context with zero registers, no address-space of its own and the floating-point state that Linux
+// gives a new program. The caller sets RIP and RSP.
+func NewContext() *Context {
+	c := new(Context)
+	c.Init()
+	return c
+}
+
+// Init makes c what NewContext returns.
+func (c *Context) Init() {
+	*c = Context{}
+	c.CS, c.SS, c.RFLAGS = userCS, userSS, userDefault
+	c.FX[0], c.FX[1] = fcwReset&0xff, fcwReset>>8
+	c.FX[fxMXCSROff], c.FX[fxMXCSROff+1] = mxcsrReset&0xff, mxcsrReset>>8
+}
+
+// Enter runs c in ring 3, in the active address space, until its next system call, exception, or the deadline (a Nanotime; 0 is none),
+// and returns which. The caller answers for the state: RIP and RSP must be canonical lower-half addresses, RFLAGS and MXCSR valid.
+func Enter(c *Context, deadline uint64) int {
+	if deadline != sliceEnd || sliceExpired {
+		syscall(sysSlice, deadline, 0)
+	}
+	c.CS, c.SS = userCS, userSS
+	return enter(c)
+}
+
+func enter(c *Context) int
+
+// Idle halts the CPU until a device interrupt, or the deadline (a Nanotime; 0 is none). It returns at once when a device
+// interrupt has come since the last Idle.
+func Idle(deadline uint64) { syscall(sysIdle, deadline, 0) }
+
+// Random fills p with random bytes: RDRAND's, or, on a CPU without it, those of a generator seeded from the TSC, which
+// nobody should take for a secret.
+func Random(p []byte) {
+	for len(p) > 0 {
+		w := kernelRandom()
+		for i := 0; i < 8 && len(p) > 0; i++ {
+			p[0] = byte(w)
+			w >>= 8
+			p = p[1:]
+		}
+	}
+}
+
+// ConsoleWrite writes p to the console.
+func ConsoleWrite(p []byte) { kernelConsole(p) }
+
+// Mark reports a milestone to the host, as package abi numbers them.
+func Mark(b byte) { kernelMark(b) }
+
+// NamedMark reports the milestone name; at most 255 bytes of it.
+func NamedMark(name string) {
+	if len(name) > 255 {
+		name = name[:255]
+	}
+	kernelMark(abi.MarkNamed)
+	cpu.Out8(abi.PortMark, byte(len(name)))
+	if len(name) > 0 {
+		cpu.OutString(abi.PortMark, unsafe.StringData(name), len(name))
+	}
+}
+
+// Exit ends the machine. how and code are those of abi's end mark.
+func Exit(how, code int) { syscall(sysEnd, uint64(how), uint64(code)) }
+
+// Fatal ends the machine with a message and the trace of the caller, as the kernel's panic.
+func Fatal(msg string) { panic(msg) }
+
+func syscall(nr, a, b uint64) uint64
