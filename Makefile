@@ -19,7 +19,7 @@ build: kernel ## build bin/imgbuild and bin/bootprof (default)
 
 .PHONY: kernel
 kernel: ## build the kernel that goes into imgbuild
-	$(GO) run ./internal/kernelbuild/cmd -o $(KERNEL)
+	$(GO) run ./internal/kernelbuild/cmd/kernelbuild -o $(KERNEL)
 
 .PHONY: examples
 examples: $(EXAMPLES) ## build the example apps into out/examples/NAME/
