@@ -37,7 +37,10 @@ func decodeGeneric(dst, src []byte) int {
 			copy(dst[d:], src[s:s+lit])
 			s += lit
 			d += lit
-			if s == len(src) { // a block ends with literals
+			if s == len(src) { // a block ends with literals, whose token has no match
+				if match != 0 {
+					return -1
+				}
 				return d
 			}
 			if len(src)-s < 2 {
