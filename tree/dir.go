@@ -151,7 +151,7 @@ func (w *walker) add(p string) (isDir bool, err error) {
 		}
 		w.first[id] = p
 	}
-	if e.Size > 0 {
+	if e.Mode.IsRegular() {
 		e.Source = func() (io.ReadCloser, error) { return openFile(host, info) }
 	}
 	w.entries = append(w.entries, e)

@@ -272,6 +272,22 @@ func TestFromDirChanges(t *testing.T) {
 	}
 }
 
+func TestFromDirEmptyFileGrows(t *testing.T) {
+	d := t.TempDir()
+	write(t, d+"/log", "", 0o644)
+	e := fromDir(t, d, Options{}).Lookup("log")
+	r, err := e.Source()
+	must(t, err)
+	if b, err := io.ReadAll(r); err != nil || len(b) != 0 {
+		t.Errorf("read %q, %v", b, err)
+	}
+	must(t, r.Close())
+	write(t, d+"/log", "a line", 0o644)
+	if _, err := e.Source(); !errors.Is(err, ErrChanged) {
+		t.Errorf("an empty file that grew: %v, want ErrChanged", err)
+	}
+}
+
 func TestFromDirReadsExactly(t *testing.T) {
 	d := t.TempDir()
 	content := strings.Repeat("0123456789", 10_000)
