@@ -231,3 +231,8 @@ func KernelNext(va, end uint64) (uint64, bool) {
 	s := Space{layout.RootPhys}
 	return s.Next(va, end)
 }
+
+// KernelPhysical returns the physical address of va, in the kernel's heap region, whose page must be mapped.
+func KernelPhysical(va uint64) uint64 {
+	return *kernelEntry(va, false)&frameMask | va&(PageSize-1)
+}

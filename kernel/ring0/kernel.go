@@ -93,7 +93,7 @@ const vectors = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d\x0e\x10\x1
 const (
 	vectorPageFault = 14
 	vectorTimer     = 32
-	vectorDevice    = 33
+	VectorDevice    = 33 // what devices interrupt with
 	vectorSpurious  = 39
 )
 

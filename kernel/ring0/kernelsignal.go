@@ -4,7 +4,6 @@ import (
 	"unsafe"
 
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
-	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
@@ -196,7 +195,7 @@ func kernelTrap(t *thread) *thread {
 	case vectorTimer:
 		kernelTimer()
 		return kernelAfterInterrupt(t)
-	case vectorDevice:
+	case VectorDevice:
 		kernelDevice()
 		return kernelAfterInterrupt(t)
 	case vectorSpurious:
@@ -231,7 +230,7 @@ func kernelUserInterrupt(c *Context) bool {
 	case vectorTimer:
 		kernelTimer()
 		return sliceExpired
-	case vectorDevice:
+	case VectorDevice:
 		kernelDevice()
 	}
 	return false
@@ -270,5 +269,3 @@ func kernelReg(name string, v uint64) {
 	kernelPrint("=")
 	kernelPrintHex(v)
 }
-
-var _ = cpu.ReadTSC

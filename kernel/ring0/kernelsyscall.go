@@ -5,14 +5,16 @@ import (
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
 // System calls of this package's own functions.
 const (
-	sysIdle  = 0x1000
-	sysEnd   = 0x1001
-	sysSlice = 0x1002
+	sysIdle   = 0x1000
+	sysEnd    = 0x1001
+	sysSlice  = 0x1002
+	sysNotify = 0x1003
 )
 
 // Linux system calls that the Go runtime makes (runtime/sys_linux_amd64.s, internal/runtime/syscall/linux).
@@ -89,6 +91,10 @@ func kernelSyscall(t *thread) *thread {
 		f.RAX = mem.KernelCall(nr, f.RDI)
 	case sysIdle:
 		return kernelIdle(t, f.RDI)
+	case sysNotify:
+		irqPending = false
+		cpu.Store32(f.RDI, uint32(f.RSI))
+		return kernelIdle(t, 0)
 	case sysSlice:
 		sliceEnd, sliceExpired = f.RDI, false
 		kernelArm()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
 // Context is the register state of one ring-3 thread. After Enter returned for a system call, RAX is its number, RDI, RSI,
@@ -88,6 +89,25 @@ func enter(c *Context) int
 // Idle halts the CPU until a device interrupt, or the deadline (a Nanotime; 0 is none). It returns at once when a device
 // interrupt has come since the last Idle.
 func Idle(deadline uint64) { syscall(sysIdle, deadline, 0) }
+
+// Notify writes a device register, at a virtual address, and halts the CPU until a device interrupt. No interrupt can come
+// between the two, so a boot takes the same path however fast the device answers.
+func Notify(register uint64, v uint32) { syscall(sysNotify, register, uint64(v)) }
+
+// CommandLine returns the VMM's kernel command line, at most 4 KiB of it.
+func CommandLine() []byte {
+	phys := kernelLoad(startInfo, startCmdline)
+	if phys == 0 || phys >= 1<<30 {
+		return nil
+	}
+	b := mem.Frame(phys).Bytes(4096)
+	for i, c := range b {
+		if c == 0 {
+			return b[:i]
+		}
+	}
+	return b
+}
 
 // Random fills p with random bytes: RDRAND's, or, on a CPU without it, those of a generator seeded from the TSC, which
 // nobody should take for a secret.
