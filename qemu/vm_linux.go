@@ -201,11 +201,25 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		// Pdeathsig is sent when the thread that forked ends, not the process: so the thread stays until QEMU is gone.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		vm.t0 = time.Now()
-		p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
-			Setpgid:   true, // a terminal's Ctrl-C is for the supervisor
-			Pdeathsig: syscall.SIGKILL,
-		}})
+		var p *os.Process
+		spawn := func() (err error) {
+			vm.t0 = time.Now()
+			p, err = os.StartProcess(argv[0], argv, &os.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
+				Setpgid:   true, // a terminal's Ctrl-C is for the supervisor
+				Pdeathsig: syscall.SIGKILL,
+			}})
+			return err
+		}
+		var err error
+		if ram != nil && sharedHugePages() {
+			err = withoutHugePages(spawn)
+		} else {
+			err = spawn()
+		}
+		if err != nil && p != nil {
+			_ = p.Kill() // it runs with settings that could not be put back
+			_, _ = p.Wait()
+		}
 		vm.process = p
 		started <- err
 		if err != nil {
