@@ -113,6 +113,21 @@ func (e *End) ExitCode() (code int, ok bool) {
 	return 0, false
 }
 
+// String says how the app ended, for people.
+func (e *End) String() string {
+	switch e.How {
+	case abi.EndExited:
+		return fmt.Sprintf("the app exited with %d", e.Code)
+	case abi.EndKilled:
+		return "the app was killed by " + signalName(e.Code)
+	case abi.EndPanic:
+		return "the kernel panicked"
+	case abi.EndNotStart:
+		return "the app could not be started: " + errnoText(e.Code)
+	}
+	return fmt.Sprintf("the boot ended in a way that is not known here (%d, %d)", e.How, e.Code)
+}
+
 // markNames are the names of the marks that docs/guest-abi.md defines, and OSv's.
 var markNames = map[uint8]string{
 	abi.MarkEntry:  "entry",
@@ -147,6 +162,23 @@ func (r *Recording) Of(kind Kind) []*Run {
 		}
 	}
 	return runs
+}
+
+// Outcome returns the run that tells how the boot ended: the first whose app failed, or else the last timed run, or the
+// last counting run where there are no others; or nil.
+func (r *Recording) Outcome() *Run {
+	var last *Run
+	for _, kind := range []Kind{Counting, Timed} {
+		for _, run := range r.Of(kind) {
+			last = run
+		}
+	}
+	for i := range r.Runs {
+		if run := &r.Runs[i]; run.Kind != Floor && run.End != nil && run.End.Failed() {
+			return run
+		}
+	}
+	return last
 }
 
 // Until is what ready was in the boots: of the first timed run, or of the first other one.

@@ -3,6 +3,7 @@ package boottrace
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"math"
@@ -226,6 +227,27 @@ func FuzzRead(f *testing.F) {
 		}
 		if diff := cmp.Diff(r, again); diff != "" {
 			t.Errorf("recording changed on its way through a file:\n%s", diff)
+		}
+	})
+}
+
+// FuzzRun looks behind the compression.
+func FuzzRun(f *testing.F) {
+	for _, run := range sample().Runs {
+		seed, err := json.Marshal(run)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, run []byte) {
+		var b bytes.Buffer
+		b.Write(file(version, "", 0, nil)[:headerSize])
+		writeSection(&b, tagBoot, []byte("{}"))
+		writeSection(&b, tagRun, run)
+		writeSection(&b, tagEnd, nil)
+		if r, err := Read(&b); err == nil {
+			checkPhases(t, r)
 		}
 	})
 }

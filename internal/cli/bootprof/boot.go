@@ -1,0 +1,270 @@
+package bootprof
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu"
+)
+
+// plan is what to boot, and how.
+type plan struct {
+	q       *qemu.QEMU
+	target  *target
+	config  qemu.Config
+	until   string // a ready condition; "" is the default: the first output or the exit, and the app runs to its end
+	timeout time.Duration
+}
+
+// outcome is a run with what is not recorded of it.
+type outcome struct {
+	boottrace.Run
+	tail []byte // the console's end
+}
+
+// boot makes one run. A boot that did not get to its end is an error; an app that failed is not.
+func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
+	c := p.config
+	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{})}
+	switch kind {
+	case boottrace.Floor:
+		c.Kernel, c.KernelImage, c.Initrd, c.Append = "", qemu.FloorKernel(), "", ""
+		w.until = boottrace.UntilExit
+	case boottrace.Counting:
+		c.Accel, c.CPU = qemu.TCG, "" // whatever the timed boots run on
+		c.Counting = &qemu.Counting{Mark: p.target.mark}
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+
+	// The garbage collector would take its time from the boot. What a boot allocates is bounded.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	vm, err := p.q.Start(ctx, c, qemu.Events{Console: w.console, Mark: w.marks})
+	if err != nil {
+		return nil, err
+	}
+	defer vm.Close()
+	o := &outcome{Run: boottrace.Run{Kind: kind}}
+	stopped := false
+	if w.until != "" && w.until != boottrace.UntilExit {
+		select {
+		case <-w.ready: // a server never exits, so it ends here
+			if n, err := vm.PSS(); err == nil && kind == boottrace.Timed {
+				o.PSSBytes = uint64(n)
+			}
+			vm.Stop()
+			stopped = true
+		case <-vm.Done():
+		}
+	}
+	result, err := vm.Wait()
+	if err != nil {
+		return nil, p.explain(err, w)
+	}
+	o.tail = result.Console
+	o.Marks, o.End = w.stream.Marks, w.stream.End
+	o.Output, o.OutputBytes = w.output, w.outputBytes
+	if !stopped {
+		o.ExitNanos = result.Wall.Nanoseconds()
+	}
+	switch {
+	case w.readyNanos > 0:
+		o.Until, o.ReadyNanos = w.kind(), w.readyNanos
+	case w.until == "" || w.until == boottrace.UntilExit:
+		o.Until, o.ReadyNanos = boottrace.UntilExit, o.ExitNanos
+	}
+	if kind == boottrace.Floor {
+		if v, ok := result.GuestExit(); !ok || v != qemu.FloorExit {
+			return nil, failure(result, "the floor guest did not exit as it should (QEMU's status %d)", result.Status)
+		}
+		return o, nil
+	}
+	if n, err := vm.TouchedBytes(); err == nil {
+		o.TouchedBytes = uint64(n)
+		o.Regions = p.regions(vm)
+	}
+	if p.target.record != 0 {
+		page := make([]byte, abi.RecordSize)
+		if _, err := vm.ReadAt(page, p.target.record); err == nil {
+			if r, err := boottrace.ParseRecord(page); err == nil {
+				o.SetRecord(r)
+			}
+		}
+	}
+	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign {
+		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
+	}
+	if counts := result.Counts; counts != nil {
+		o.PSSBytes = uint64(max(counts.PSS, 0))
+		p.setCounts(o, w, counts.Total, func(i int) (uint64, bool) {
+			if i >= len(counts.Marks) {
+				return 0, false
+			}
+			return counts.Marks[i].Instructions, true
+		})
+	}
+	switch {
+	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
+		return nil, failure(result, "%s", o.End)
+	case o.ReadyNanos == 0:
+		return nil, failure(result, "the guest ended after %v and was never ready (--until %s)", result.Wall.Round(time.Millisecond), w.until)
+	case o.End == nil && !stopped && !w.foreign:
+		return nil, failure(result, "the guest reset after %v, before the app's end; a triple fault does that, and so does too little --memory", result.Wall.Round(time.Millisecond))
+	}
+	return o, nil
+}
+
+// setCounts gives the run and its marks their numbers of instructions. of returns how many came before the i-th byte that
+// the guest wrote to the mark port.
+func (p *plan) setCounts(o *outcome, w *watcher, total uint64, of func(i int) (uint64, bool)) {
+	for i := range o.Marks {
+		if i < len(w.stream.First) { // else the mark is of the boot record alone
+			if n, ok := of(w.stream.First[i]); ok && p.target.mark != 0 {
+				o.Marks[i].Instructions = n
+			}
+		}
+	}
+	if o.Until == boottrace.UntilExit {
+		o.Instructions = total
+		return
+	}
+	for _, m := range o.Marks {
+		if m.IsReady(o.Until) {
+			o.Instructions = m.Instructions
+			return
+		}
+	}
+}
+
+// regions divides the touched memory by the kernel's headers.
+func (p *plan) regions(vm *qemu.VM) []boottrace.Region {
+	if len(p.target.segments) == 0 {
+		return nil
+	}
+	var below, kernel, above uint64
+	lowest := int64(1) << 20 // what lies below is the firmware's
+	err := vm.Touched(func(addr, size int64) {
+		for end := addr + size; addr < end; addr += pageSize {
+			switch n := uint64(min(pageSize, end-addr)); {
+			case inSegments(p.target.segments, uint64(addr)):
+				kernel += n
+			case addr < lowest:
+				below += n
+			default:
+				above += n
+			}
+		}
+	})
+	if err != nil {
+		return nil
+	}
+	var all []boottrace.Region
+	for _, r := range []boottrace.Region{{Name: "kernel image", TouchedBytes: kernel}, {Name: "first MiB", TouchedBytes: below}, {Name: "kernel heap, page cache and app", TouchedBytes: above}} {
+		if r.TouchedBytes > 0 {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+const pageSize = 4096
+
+// inSegments tells whether the page at addr holds a part of a segment.
+func inSegments(segments []elf.ProgHeader, addr uint64) bool {
+	for _, s := range segments {
+		if addr+pageSize > s.Paddr && addr < s.Paddr+s.Memsz {
+			return true
+		}
+	}
+	return false
+}
+
+// bootError is a boot that failed: its text has the end of the console.
+type bootError struct{ error }
+
+func failure(r *qemu.Result, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if s := strings.TrimSpace(string(r.Console)); s != "" {
+		text += "\nthe console ended with:\n" + s
+	} else {
+		text += "\nthe console stayed empty"
+	}
+	if s := strings.TrimSpace(r.Stderr); s != "" {
+		text += "\nQEMU said:\n" + s
+	}
+	return &exitError{exitFailed, bootError{errors.New(text)}}
+}
+
+// explain says what an error of the VMM means for the boot.
+func (p *plan) explain(err error, w *watcher) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		what := "never became ready"
+		if w.until == boottrace.UntilExit {
+			what = "did not exit"
+		}
+		advice := "a hang, or give it more with --timeout"
+		if w.readyNanos > 0 {
+			what = fmt.Sprintf("was ready after %.2f ms (%s) but did not exit", float64(w.readyNanos)/1e6, w.kind())
+			advice = "if it is a server, end the boot there with --until " + w.kind()
+		}
+		return &exitError{exitFailed, bootError{fmt.Errorf("the guest %s within %v: %s\n%w", what, p.timeout, advice, err)}}
+	}
+	return err
+}
+
+// watcher takes what the guest says while it runs. Console and marks come on goroutines of their own.
+type watcher struct {
+	until   string
+	foreign bool // the first byte on the console is what output means
+	ready   chan struct{}
+
+	mu          sync.Mutex
+	readyNanos  int64
+	stream      boottrace.MarkStream
+	output      []byte
+	outputBytes uint64
+}
+
+// kind is what the guest is being ready for.
+func (w *watcher) kind() string {
+	if w.until == "" {
+		return boottrace.UntilOutput
+	}
+	return w.until
+}
+
+func (w *watcher) setReady(at time.Duration) {
+	if w.readyNanos == 0 {
+		w.readyNanos = max(at.Nanoseconds(), 1)
+		close(w.ready)
+	}
+}
+
+func (w *watcher) console(at time.Duration, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.foreign && w.kind() == boottrace.UntilOutput {
+		w.setReady(at)
+	}
+	w.outputBytes += uint64(len(p))
+	w.output = append(w.output, p[:min(len(p), boottrace.MaxOutput-len(w.output))]...)
+}
+
+func (w *watcher) marks(at time.Duration, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.stream.Write(at.Nanoseconds(), p) {
+		if m.IsReady(w.kind()) {
+			w.setReady(at)
+		}
+	}
+}

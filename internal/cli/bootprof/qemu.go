@@ -1,0 +1,345 @@
+package bootprof
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/appconfig"
+	"github.com/firstlight-boot/firstlight/profile"
+	"github.com/firstlight-boot/firstlight/qemu"
+)
+
+// machineFlags say what the boot runs on.
+type machineFlags struct {
+	machine, firmware, accel string
+	memory                   appconfig.Size
+	timeout                  time.Duration
+	json, quiet, verbose     bool
+}
+
+func (m *machineFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&m.machine, "machine", "", "microvm, q35 or pc (default: the image's, or microvm)")
+	f.StringVar(&m.firmware, "firmware", "", "qboot or seabios (default: qboot on microvm, seabios elsewhere)")
+	f.StringVar(&m.accel, "accel", string(qemu.Auto), "auto, kvm or tcg; auto takes KVM if a small guest ran under it")
+	f.Var(&m.memory, "memory", "the guest's RAM, whole MiB, as 64M (default: the image's, or 64M)")
+	f.DurationVar(&m.timeout, "timeout", time.Minute, "how long each boot may take before it is stopped and has failed")
+	f.BoolVar(&m.json, "json", false, "print one JSON object instead of text")
+	f.BoolVarP(&m.quiet, "quiet", "q", false, "no progress and no notes")
+	f.BoolVarP(&m.verbose, "verbose", "v", false, "say how things are done, and list the marks on the clocks of host and guest")
+	for flag, values := range map[string][]string{
+		"machine": {"microvm", "q35", "pc"}, "firmware": {"qboot", "seabios"}, "accel": {"auto", "kvm", "tcg"},
+	} {
+		// It fails for a flag that does not exist only.
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(cobra.AppendActiveHelp(values, ""), cobra.ShellCompDirectiveNoFileComp))
+	}
+}
+
+// config returns the machine; hints are the image's, which flags win over.
+func (m *machineFlags) config(hints image.Machine) (qemu.Config, error) {
+	if m.timeout <= 0 {
+		return qemu.Config{}, usagef("--timeout %v: want a time of more than 0", m.timeout)
+	}
+	c := qemu.Config{
+		Machine:     qemu.Machine(first(m.machine, hints.Type, string(qemu.MicroVM))),
+		MemoryBytes: int64(first(m.memory, appconfig.Size(hints.MemoryBytes), qemu.DefaultMemory)),
+	}
+	usual := qemu.SeaBIOS
+	if c.Machine == qemu.MicroVM {
+		usual = qemu.QBoot
+	}
+	c.Firmware = first(qemu.Firmware(m.firmware), usual)
+	return c, nil
+}
+
+// first returns the first of its arguments that is not zero, or zero.
+func first[T comparable](values ...T) T {
+	var zero T
+	for _, v := range values {
+		if v != zero {
+			return v
+		}
+	}
+	return zero
+}
+
+func (m *machineFlags) teller(w io.Writer) *teller {
+	return &teller{w: w, terminal: isTerminal(w), quiet: m.quiet, verbose: m.verbose}
+}
+
+// choose finds QEMU and settles the accelerator of c.
+func (m *machineFlags) choose(cmd *cobra.Command, c *qemu.Config, tell *teller) (*qemu.QEMU, error) {
+	want := qemu.Accel(m.accel)
+	if !slices.Contains([]qemu.Accel{qemu.Auto, qemu.KVM, qemu.TCG}, want) {
+		return nil, usagef("--accel %q: want auto, kvm or tcg", m.accel)
+	}
+	check := *c
+	check.Accel = qemu.TCG // which any machine may have
+	if err := check.Check(); err != nil {
+		return nil, err
+	}
+	q, err := qemu.Find(cmd.Context(), "")
+	if err != nil {
+		return nil, err
+	}
+	choice, err := q.Choose(cmd.Context(), want)
+	if err != nil {
+		return nil, err
+	}
+	tell.detail("QEMU %v at %s; accelerator %s: %s", q.Version, q.Path, choice.Accel, choice.Reason)
+	c.Accel = choice.Accel
+	return q, nil
+}
+
+// qemuOptions are the flags of bootprof qemu.
+type qemuOptions struct {
+	machineFlags
+	kernel, initrd, line string
+	disks                []string
+	timed, counting      int
+	noFloor              bool
+	until                string
+	out                  string
+	maxBoot              time.Duration
+	maxMemory            appconfig.Size
+	maxInstructions      uint64
+	dryRun               bool
+}
+
+func qemuCommand() *cobra.Command {
+	var o qemuOptions
+	cmd := &cobra.Command{
+		Use:   "qemu {IMG | --kernel K} [flags] [-- ARGS...]",
+		Short: "Boot an image, or any kernel, under QEMU",
+		Long: `Boot an image that imgbuild made, or any kernel that QEMU can boot, and show where the time of the boot went.
+
+A boot lasts from the instant before QEMU is started until it is ready: by default until the first byte of the app's
+output, or its exit; the app then runs to its end. With --until entry, output or mark:NAME the VM is stopped as soon as it
+is ready, as suits a server. On a kernel that is not ours output means the first byte on the console.
+
+Wall time and guest instructions are measured in different boots. With -n 2 or more, a guest that exits at once is booted
+in between: the floor that no boot on this host can go below. ARGS replace the app's own arguments.
+
+The recording and the profiles are written to the folder of -o, by default NAME.bootprof for an image called NAME.img.`,
+		Example: `  bootprof qemu app.img
+  bootprof qemu app.img -n 20 --until exit -- --greeting hello
+  bootprof qemu app.img --max-boot 250ms --max-instructions 1600000 --json
+  bootprof qemu --kernel vmlinux --initrd initrd.img --append "console=ttyS0 panic=-1" --until exit
+  go tool pprof -top app.bootprof/boot.pb.gz`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			n := len(args)
+			if at := cmd.ArgsLenAtDash(); at >= 0 {
+				n = at
+			}
+			switch {
+			case n > 1:
+				return usagef("%q is one argument too many: want one image; the app's own arguments come after --", args[1])
+			case n == 0 && o.kernel == "":
+				return usagef("want an image, or --kernel KERNEL; see bootprof qemu --help")
+			case n == 1 && o.kernel != "":
+				return usagef("%q and --kernel %s: want one of the two; a disk for a kernel is given by --disk", args[0], o.kernel)
+			case n == 1 && args[0] == "":
+				return usagef("the image's name is empty")
+			case n == 1 && o.initrd != "":
+				return usagef("--initrd goes with --kernel; an image brings its own")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
+	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
+	f.StringVar(&o.line, "append", "", "kernel command line")
+	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
+	f.IntVarP(&o.timed, "timed", "n", 1, "how many timed boots to make")
+	f.IntVar(&o.counting, "counting", 1, "how many counting boots to make, under TCG whatever --accel says")
+	f.BoolVar(&o.noFloor, "no-floor", false, "do not measure the floor between two timed boots or more")
+	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
+	f.StringVarP(&o.out, "output", "o", "", "folder for the recording and the profiles")
+	f.DurationVar(&o.maxBoot, "max-boot", 0, "budget: the median boot may take this long, as 100ms")
+	f.Var(&o.maxMemory, "max-memory", "budget: this much guest memory may be touched, as 8M")
+	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
+	o.machineFlags.flags(cmd)
+	// It fails for a flag that does not exist only.
+	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// budget is what a boot may cost: by the flags, or else by the image.
+func (o *qemuOptions) budget(cmd *cobra.Command, params *image.Params) (boottrace.Budget, error) {
+	var b boottrace.Budget
+	if params != nil {
+		if n := params.Budgets.BootNanos; n > 0 {
+			b.Boot = new(time.Duration(n))
+		}
+		if n := params.Budgets.MemoryBytes; n > 0 {
+			b.MemoryBytes = new(uint64(n))
+		}
+		if n := params.Budgets.Instructions; n > 0 {
+			b.Instructions = new(uint64(n))
+		}
+	}
+	if cmd.Flags().Changed("max-boot") {
+		if o.maxBoot <= 0 {
+			return b, usagef("--max-boot %v: want a time of more than 0", o.maxBoot)
+		}
+		b.Boot = &o.maxBoot
+	}
+	if cmd.Flags().Changed("max-memory") {
+		b.MemoryBytes = new(uint64(o.maxMemory))
+	}
+	if cmd.Flags().Changed("max-instructions") {
+		b.Instructions = &o.maxInstructions
+	}
+	return b, nil
+}
+
+func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
+	started := time.Now()
+	tell := o.teller(cmd.ErrOrStderr())
+	switch {
+	case o.timed < 0 || o.counting < 0:
+		return usagef("-n %d, --counting %d: want no negative number", o.timed, o.counting)
+	case o.timed == 0 && o.counting == 0:
+		return usagef("-n 0 and --counting 0: want at least one boot")
+	}
+	var appArgs []string
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		args, appArgs = args[:at], args[at:]
+	}
+	p, err := o.plan(args, appArgs)
+	if err != nil {
+		return err
+	}
+	budget, err := o.budget(cmd, p.target.params)
+	if err != nil {
+		return err
+	}
+	if p.q, err = o.choose(cmd, &p.config, tell); err != nil {
+		return err
+	}
+	if o.dryRun {
+		line, err := p.q.CommandLine(p.config)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), line)
+		return err
+	}
+	if tell.verbose {
+		if line, err := p.q.CommandLine(p.config); err == nil {
+			tell.detail("%s", line)
+		}
+	}
+	dir, err := openFolder(first(o.out, p.target.stem()+".bootprof"))
+	if err != nil {
+		if o.out != "" {
+			return err
+		}
+		tell.note("%v", err)
+	}
+
+	rec := &boottrace.Recording{
+		Image: p.target.name, Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
+		Accel: string(p.config.Accel), Machine: string(p.config.Machine), Firmware: string(p.config.Firmware),
+		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
+		PrepareNanos: time.Since(started).Nanoseconds(),
+	}
+	s := series{timed: o.timed, counting: o.counting, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting")}
+	tails, err := s.run(cmd.Context(), p, rec, tell)
+	tell.clear()
+	if err != nil {
+		if dir != nil {
+			dir.giveUp()
+		}
+		return err
+	}
+	var files []string
+	if dir != nil {
+		if files, err = dir.write(rec); err != nil {
+			return errorf(exitFailed, "the boot is done, but its profiles could not be written: %w", err)
+		}
+	}
+	if o.json {
+		err = profile.NewObject(rec, files).WriteJSON(cmd.OutOrStdout())
+	} else {
+		err = o.report(cmd.OutOrStdout(), rec, tails, files)
+	}
+	if err != nil {
+		return err
+	}
+	return o.judge(rec, budget)
+}
+
+// plan settles what to boot, without a look at the host.
+func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
+	var t *target
+	var err error
+	if o.kernel != "" {
+		t, err = openKernel(o.kernel)
+	} else {
+		t, err = openImage(args[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{target: t, until: o.until, timeout: o.timeout}
+	var hints image.Machine
+	if t.params != nil {
+		hints = t.params.Machine
+		p.until = first(p.until, t.params.Ready)
+	}
+	if p.until != "" {
+		if err := new(appconfig.Ready).Set(p.until); err != nil {
+			return nil, usagef("--until: %w", err)
+		}
+	}
+	switch {
+	case strings.HasPrefix(p.until, "listen:"):
+		return nil, usagef("--until %s: the guest has no network yet, so nothing can listen in it; use --until mark:NAME, and let the app write NAME to /dev/mark when it listens", p.until)
+	case p.until == boottrace.UntilEntry && t.flavour != image.FlavourNative:
+		return nil, usagef("--until entry: only our own kernel tells when it enters the app; use --until output or exit")
+	}
+	if p.config, err = o.config(hints); err != nil {
+		return nil, err
+	}
+	c := &p.config
+	c.Legacy = t.flavour != image.FlavourNative
+	c.Kernel, c.Initrd = t.kernel, o.initrd
+	c.Disks = slices.Concat(t.disks, o.disks)
+	for _, path := range slices.Concat([]string{o.initrd}, o.disks) {
+		if path == "" {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, usagef("%w", err)
+		}
+		f.Close()
+	}
+	c.Append = o.line
+	if o.verbose && t.flavour == image.FlavourNative {
+		c.Append = strings.TrimSpace(c.Append + " verbose=1")
+	}
+	if len(appArgs) > 0 {
+		c.Append = t.appendArgs(c.Append, appArgs)
+	}
+	return p, nil
+}
+
+// isTerminal tells whether a stream is one.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

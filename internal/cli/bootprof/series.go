@@ -1,0 +1,108 @@
+package bootprof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
+)
+
+// series is how many runs of each kind to make.
+type series struct {
+	timed, counting int
+	floor           bool // interleaved with the timed runs
+	mustCount       bool // that no counting boot can be made is an error, not a note
+}
+
+// run makes the runs and adds them to the recording. The console's end of each run is kept beside it. Notes are for the
+// user.
+func (s series) run(ctx context.Context, p *plan, rec *boottrace.Recording, tell *teller) (tails [][]byte, err error) {
+	add := func(kind boottrace.Kind) error {
+		o, err := p.boot(ctx, kind)
+		if err != nil {
+			return err
+		}
+		rec.Runs = append(rec.Runs, o.Run)
+		tails = append(tails, o.tail)
+		return nil
+	}
+	for i := range s.timed {
+		if s.floor {
+			if err := add(boottrace.Floor); err != nil {
+				return nil, err
+			}
+		}
+		tell.progress("boot %d of %d", i+1, s.timed)
+		if err := add(boottrace.Timed); err != nil {
+			return nil, inSeries(err, "boot", i, s.timed)
+		}
+	}
+	for i := range s.counting {
+		tell.progress("counting boot %d of %d", i+1, s.counting)
+		err := add(boottrace.Counting)
+		switch {
+		case err == nil:
+		case s.mustCount || exitCode(err) >= exitSignal:
+			return nil, inSeries(err, "counting boot", i, s.counting)
+		case errors.Is(err, plugin.ErrNoCompiler):
+			tell.note("instructions were not counted: %v", err)
+			return tails, nil
+		case errors.Is(err, context.DeadlineExceeded) && s.timed > 0:
+			tell.note("instructions were not counted: a counting boot takes longer, and it was not ready within %v; see --timeout", p.timeout)
+			return tails, nil
+		default:
+			return nil, inSeries(err, "counting boot", i, s.counting)
+		}
+	}
+	return tails, nil
+}
+
+// inSeries says which run it was.
+func inSeries(err error, what string, i, n int) error {
+	if n == 1 && what == "boot" {
+		return err
+	}
+	return fmt.Errorf("%s %d of %d: %w", what, i+1, n, err)
+}
+
+// teller tells the user how things go, on standard error.
+type teller struct {
+	w        io.Writer
+	terminal bool
+	quiet    bool
+	verbose  bool
+	shown    bool // a line of progress is on the terminal
+}
+
+// progress replaces the line of progress, if there is a terminal. It is called between boots only.
+func (t *teller) progress(format string, args ...any) {
+	if t.terminal && !t.quiet {
+		fmt.Fprintf(t.w, "\r\x1b[K"+format, args...)
+		t.shown = true
+	}
+}
+
+// clear takes the line of progress away.
+func (t *teller) clear() {
+	if t.shown {
+		fmt.Fprint(t.w, "\r\x1b[K")
+		t.shown = false
+	}
+}
+
+func (t *teller) note(format string, args ...any) {
+	if !t.quiet {
+		t.clear()
+		fmt.Fprintf(t.w, "note: "+format+"\n", args...)
+	}
+}
+
+func (t *teller) detail(format string, args ...any) {
+	if t.verbose {
+		t.clear()
+		fmt.Fprintf(t.w, format+"\n", args...)
+	}
+}

@@ -1,0 +1,217 @@
+package bootprof
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+)
+
+// flavourOther is a kernel of a kind that is not known: it boots, and what it shows from outside is measured.
+const flavourOther = "other"
+
+// target is what is to be booted.
+type target struct {
+	name    string        // as the user gave it
+	flavour string        // of the kernel
+	kernel  string        // path
+	disks   []string      // paths
+	params  *image.Params // of an image, or else nil
+
+	record   int64  // physical address of the boot record; 0: the kernel has none
+	mark     uint64 // virtual address of the instruction that writes marks; 0: not known
+	segments []elf.ProgHeader
+}
+
+// openImage opens an image of ours.
+func openImage(path string) (*target, error) {
+	img, err := image.Open(path)
+	if err != nil {
+		if errors.Is(err, image.ErrFormat) && isKernel(path) {
+			return nil, usagef("%s is a kernel, not an image; boot it with --kernel %[1]s", path)
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return nil, usagef("%w", err)
+		}
+		return nil, usagef("%w; imgbuild makes images, and imgbuild verify says more about a damaged one", err)
+	}
+	defer img.Close()
+	if img.Params == nil {
+		return nil, usagef("%s is a file system without a kernel; boot it with --kernel KERNEL --disk %[1]s", path)
+	}
+	if img.Params.Flavour != image.FlavourNative {
+		return nil, usagef("%s has a kernel of flavour %q, and only images of flavour %s can be booted as they are; boot its parts with --kernel and --disk", path, img.Params.Flavour, image.FlavourNative)
+	}
+	t := &target{name: path, flavour: img.Params.Flavour, kernel: path, disks: []string{path}, params: img.Params}
+	if err := t.inspect(); err != nil {
+		return nil, err
+	}
+	if t.record == 0 {
+		return nil, usagef("%s: its kernel has no boot record; imgbuild verify says more", path)
+	}
+	return t, nil
+}
+
+// openKernel opens a kernel file of any kind that QEMU boots.
+func openKernel(path string) (*target, error) {
+	t := &target{name: path, flavour: flavourOther, kernel: path}
+	if err := t.inspect(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func isKernel(path string) bool {
+	_, err := openKernel(path)
+	return err == nil
+}
+
+// inspect reads what the kernel's headers tell. A kernel that QEMU cannot boot is a usage error.
+func (t *target) inspect() error {
+	f, err := os.Open(t.kernel)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return usagef("%w", err)
+	} else if st.IsDir() {
+		return usagef("%s is a folder, not a kernel", t.kernel)
+	}
+	if isBzImage(f) {
+		t.flavour = image.FlavourLinux
+		return nil
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return usagef("%s is no kernel that QEMU boots, which are ELF files with a PVH note and Linux's bzImage: %w", t.kernel, err)
+	}
+	if e.Class != elf.ELFCLASS64 && e.Class != elf.ELFCLASS32 || e.Machine != elf.EM_X86_64 && e.Machine != elf.EM_386 {
+		return usagef("%s is a kernel for %v, and the guest is an x86-64", t.kernel, e.Machine)
+	}
+	pvh := false
+	for _, p := range e.Progs {
+		switch p.Type {
+		case elf.PT_LOAD:
+			t.segments = append(t.segments, p.ProgHeader)
+		case elf.PT_NOTE:
+			found, err := t.notes(p)
+			if err != nil {
+				return usagef("%s: notes at byte %d: %w", t.kernel, p.Off, err)
+			}
+			pvh = pvh || found
+		}
+	}
+	if !pvh {
+		return usagef("%s has no PVH note, so QEMU cannot boot it; of a Linux, use vmlinux built with CONFIG_PVH, or bzImage", t.kernel)
+	}
+	return nil
+}
+
+// isBzImage looks for the header of Linux's boot protocol (Documentation/arch/x86/boot.rst, section "The Real-Mode Kernel
+// Header").
+func isBzImage(r io.ReaderAt) bool {
+	b := make([]byte, 8)
+	_, err := r.ReadAt(b, 0x1fe)
+	return err == nil && b[0] == 0x55 && b[1] == 0xaa && string(b[4:8]) == "HdrS"
+}
+
+// maxNotes bounds the notes of a kernel in bytes.
+const maxNotes = 1 << 20
+
+// notes reads a segment of notes: it tells whether the PVH entry is among them, and keeps what our kernel says in its own.
+func (t *target) notes(p *elf.Prog) (pvh bool, err error) {
+	if p.Filesz > maxNotes {
+		return false, fmt.Errorf("%d bytes of notes are too many", p.Filesz)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(p, 0, int64(p.Filesz)))
+	if err != nil {
+		return false, err
+	}
+	if uint64(len(b)) < p.Filesz {
+		return false, errors.New("the file is truncated")
+	}
+	le := binary.LittleEndian
+	align := uint64(4)
+	if p.Align == 8 {
+		align = 8
+	}
+	for len(b) >= 12 {
+		nameLen, descLen, typ := uint64(le.Uint32(b)), uint64(le.Uint32(b[4:])), le.Uint32(b[8:])
+		descAt := (12 + nameLen + align - 1) &^ (align - 1)
+		if descAt+descLen > uint64(len(b)) {
+			return false, errors.New("a note is longer than its segment")
+		}
+		name := strings.TrimRight(string(b[12:12+nameLen]), "\x00")
+		desc := b[descAt:][:descLen]
+		b = b[min((descAt+descLen+align-1)&^(align-1), uint64(len(b))):]
+		switch {
+		case name == abi.XenNoteName && typ == abi.XenNotePhys32:
+			pvh = true
+		case name == "Linux" && t.flavour == flavourOther:
+			t.flavour = image.FlavourLinux
+		case name == abi.NoteName && typ == abi.NoteRecord && len(desc) == 24:
+			t.flavour = image.FlavourNative
+			t.record, t.mark = int64(le.Uint64(desc)), le.Uint64(desc[16:])
+		case name == abi.NoteName && typ == abi.NoteBuild:
+			if lines := strings.Fields(string(desc)); !slices.Contains(lines, fmt.Sprintf("abi=%d", abi.Version)) {
+				return false, fmt.Errorf("the kernel speaks another version of the guest ABI than this program's %d; build both from the same version", abi.Version)
+			}
+		}
+	}
+	return pvh, nil
+}
+
+// stem is the target's base name without its extension.
+func (t *target) stem() string {
+	base := filepath.Base(t.name)
+	if s := strings.TrimSuffix(base, filepath.Ext(base)); s != "" {
+		return s
+	}
+	return base
+}
+
+// appendArgs adds the app's arguments to a kernel command line, in the spelling of the target's kernel.
+func (t *target) appendArgs(line string, args []string) string {
+	var words []string
+	if line != "" {
+		words = append(words, line)
+	}
+	switch t.flavour {
+	case image.FlavourNative:
+		for _, a := range args {
+			words = append(words, "arg="+escapeWord(a))
+		}
+	default:
+		// What follows -- goes to init, Linux says; double quotes keep spaces together.
+		words = append(words, "--")
+		for _, a := range args {
+			if strings.ContainsAny(a, " \t\n") || a == "" {
+				a = `"` + a + `"`
+			}
+			words = append(words, a)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// escapeWord spells a word for our kernel's command line: a backslash takes the next byte as it is.
+func escapeWord(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c == '\\' || c <= ' ' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,306 @@
+package profile
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+)
+
+// Style is how text is laid out for its reader.
+type Style struct {
+	Width int  // columns; 0 means 80
+	Color bool // with ANSI escape sequences
+	Marks bool // with the list of marks on both clocks
+}
+
+// ANSI sequences.
+const (
+	bold  = "\x1b[1m"
+	dim   = "\x1b[2m"
+	reset = "\x1b[0m"
+)
+
+// phaseColors are chosen to be told apart on dark and light terminals, by the last phase of a merged one.
+var phaseColors = map[string]string{"vmm": "\x1b[34m", "firmware": "\x1b[33m", "kernel": "\x1b[36m", "app": "\x1b[32m"}
+
+// paint returns text in a color, if the style has colors.
+func (s Style) paint(color, text string) string {
+	if !s.Color || text == "" {
+		return text
+	}
+	return color + text + reset
+}
+
+// WriteTimeline writes the timeline of a recording for people: the phases as bars, then one line for each other figure,
+// which says how it was measured.
+func WriteTimeline(w io.Writer, r *boottrace.Recording, style Style) error {
+	if style.Width == 0 {
+		style.Width = 80
+	}
+	t := &timeline{style: style, r: r, s: r.Summarize()}
+	t.title()
+	t.phases()
+	t.figures()
+	if style.Marks {
+		t.marks()
+	}
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+type timeline struct {
+	b     strings.Builder
+	style Style
+	r     *boottrace.Recording
+	s     boottrace.Summary
+}
+
+func (t *timeline) printf(format string, args ...any) { fmt.Fprintf(&t.b, format, args...) }
+
+func (t *timeline) title() {
+	var about []string
+	for _, s := range []string{t.r.Flavour, t.r.Machine, t.r.Firmware, t.r.Accel, size(t.r.MemoryBytes), t.r.VMM} {
+		if s != "" {
+			about = append(about, s)
+		}
+	}
+	t.printf("%s  %s\n\n", t.style.paint(bold, t.r.Image), t.style.paint(dim, strings.Join(about, " · ")))
+}
+
+// Columns before the bars.
+const (
+	nameWidth  = 12
+	msWidth    = 10
+	shareWidth = 7
+	countWidth = 15
+	minBars    = 8
+)
+
+// row is a line of the table of phases.
+type row struct {
+	name         string
+	color        string
+	step         bool
+	from, nanos  float64
+	instructions float64
+	counted      bool
+}
+
+func (t *timeline) phases() {
+	total := t.s.TotalNanos
+	if total == nil {
+		return
+	}
+	var rows []row
+	nameCol := nameWidth
+	at := 0.0
+	for _, p := range t.s.Phases {
+		last := p.Name[strings.LastIndexByte(p.Name, '+')+1:]
+		rows = append(rows, row{p.Name, phaseColors[last], false, at, p.Nanos, p.Instructions, p.Counted})
+		from := at
+		for _, s := range p.Steps {
+			rows = append(rows, row{"  " + s.Name, phaseColors[last], true, from, s.Nanos, s.Instructions, s.Counted})
+			from += s.Nanos
+		}
+		at += p.Nanos
+	}
+	for _, r := range rows {
+		nameCol = max(nameCol, utf8.RuneCountInString(r.name)+1)
+	}
+	bars := t.style.Width - nameCol - msWidth - shareWidth - 2
+	counts := t.s.Instructions != nil
+	if counts {
+		bars -= countWidth
+	}
+	heading := fmt.Sprintf("%-*s%*s%*s", nameCol, "phase", msWidth, "ms", shareWidth, "%")
+	if counts {
+		heading += fmt.Sprintf("%*s", countWidth, "instructions")
+	}
+	t.printf("%s\n", t.style.paint(dim, heading))
+	for _, r := range rows {
+		line := fmt.Sprintf("%s%*s%*s", padRight(r.name, nameCol), msWidth, ms(r.from+r.nanos, r.from), shareWidth, share(r.nanos, at))
+		if counts {
+			line += fmt.Sprintf("%*s", countWidth, count(r.instructions, r.counted))
+		}
+		if r.step {
+			line = t.style.paint(dim, line)
+		}
+		if bars >= minBars && at > 0 {
+			line += "  " + t.bar(r, at, bars)
+		}
+		t.printf("%s\n", strings.TrimRight(line, " "))
+	}
+	line := fmt.Sprintf("%s%*s%*s", padRight("total", nameCol), msWidth, ms(at, 0), shareWidth, "")
+	if n := t.s.Instructions; n != nil {
+		line += fmt.Sprintf("%*s", countWidth, count(n.Median, true))
+	}
+	t.printf("%s\n\n", t.style.paint(bold, strings.TrimRight(line, " ")))
+}
+
+// bar draws a row's time on a line that is total nanoseconds and width columns long.
+func (t *timeline) bar(r row, total float64, width int) string {
+	col := func(at float64) int { return int(math.Round(at / total * float64(width))) }
+	from, to := col(r.from), col(r.from+r.nanos)
+	full, thin := "█", "▏"
+	if r.step {
+		full, thin = "─", "╶"
+	}
+	if from == to {
+		from = min(from, width-1)
+		return strings.Repeat(" ", from) + t.style.paint(r.color, thin)
+	}
+	return strings.Repeat(" ", from) + t.style.paint(r.color, strings.Repeat(full, to-from))
+}
+
+// figures writes a line for every figure besides the phases.
+func (t *timeline) figures() {
+	r, s := t.r, t.s
+	if s.TotalNanos != nil {
+		t.figure("boot", fmt.Sprintf("%s ms to %s", ms(s.TotalNanos.Median, 0), r.Until()),
+			times(s.TotalNanos, "timed boot")+", wall clock, "+r.Accel)
+	}
+	if s.FloorNanos != nil {
+		value := ms(s.FloorNanos.Median, 0) + " ms"
+		if s.TotalNanos != nil {
+			value += fmt.Sprintf("; boot ÷ floor = %.2f", s.TotalNanos.Median/s.FloorNanos.Median)
+		}
+		t.figure("floor", value, times(s.FloorNanos, "guest that exits at once")+", interleaved")
+	}
+	if n := s.Instructions; n != nil {
+		how := "one counting boot"
+		if n.Runs > 1 {
+			how = fmt.Sprintf("median of %d counting boots, min %s, max %s", n.Runs, count(n.Min, true), count(n.Max, true))
+		}
+		t.figure("count", fmt.Sprintf("%s guest instructions to %s", count(n.Median, true), t.countUntil()), how+", tcg with icount")
+	}
+	if s.TouchedBytes != nil {
+		value := size(uint64(s.TouchedBytes.Median)) + " touched"
+		if r.MemoryBytes > 0 {
+			value += " of " + size(r.MemoryBytes)
+		}
+		t.figure("memory", value, "guest pages in use at the end, "+runs(s.TouchedBytes))
+	}
+	if s.PSSBytes != nil {
+		t.figure("vmm", size(uint64(s.PSSBytes.Median))+" PSS", "the whole VMM, guest memory included, "+runs(s.PSSBytes))
+	}
+	if r.PrepareNanos > 0 {
+		t.figure("prepare", ms(float64(r.PrepareNanos), 0)+" ms", "the host's work before the boot, not part of it")
+	}
+	if run := r.Outcome(); run != nil && run.End != nil {
+		t.figure("end", run.End.String(), "")
+	}
+}
+
+// countUntil is until when instructions were counted.
+func (t *timeline) countUntil() string {
+	for _, run := range t.r.Of(boottrace.Counting) {
+		return run.Until
+	}
+	return ""
+}
+
+func (t *timeline) figure(name, value, how string) {
+	line := padRight(name, nameWidth) + value
+	if how == "" {
+		t.printf("%s\n", line)
+		return
+	}
+	how = "(" + how + ")"
+	sep := "  "
+	if utf8.RuneCountInString(line)+utf8.RuneCountInString(how)+2 > t.style.Width {
+		sep = "\n" + strings.Repeat(" ", nameWidth)
+	}
+	t.printf("%s%s%s\n", line, sep, t.style.paint(dim, how))
+}
+
+// marks lists the marks of the median boot on the clocks of host and guest, with the instructions of a counting boot.
+func (t *timeline) marks() {
+	all := t.r.MedianRuns()
+	if len(all) == 0 || len(all[0].Marks) == 0 {
+		return
+	}
+	run := all[0]
+	hz, known := run.TSCHz()
+	t.printf("\n%s\n", t.style.paint(dim, fmt.Sprintf("%-*s%*s%*s", nameWidth, "mark", 14, "host ms", 14, "guest ms")))
+	for _, m := range run.Marks {
+		host, guest := "-", "-"
+		if m.HostNanos > 0 {
+			host = fmt.Sprintf("%.3f", float64(m.HostNanos)/1e6)
+		}
+		if known && m.TSC > 0 {
+			guest = fmt.Sprintf("%.3f", float64(m.TSC)/hz*1e3)
+		}
+		t.printf("%s%*s%*s\n", padRight(m.Label(), nameWidth), 14, host, 14, guest)
+	}
+	if known {
+		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("of one timed boot; host: since the VMM was spawned, guest: since its vCPU started, TSC of %.3f GHz", hz/1e9)))
+	}
+}
+
+// times says what a time was measured on.
+func times(s *boottrace.Stats, what string) string {
+	if s.Runs == 1 {
+		return "one " + what
+	}
+	return fmt.Sprintf("median of %d, min %s, p95 %s, max %s", s.Runs, ms(s.Min, 0), ms(s.P95, 0), ms(s.Max, 0))
+}
+
+func runs(s *boottrace.Stats) string {
+	if s.Runs == 1 {
+		return "one boot"
+	}
+	return fmt.Sprintf("median of %d boots", s.Runs)
+}
+
+// ms formats the time from one instant to another in milliseconds. Instants are rounded, not what lies between them: so
+// the lines of a table add up.
+func ms(to, from float64) string {
+	hundredths := math.Round(to/1e4) - math.Round(from/1e4)
+	return fmt.Sprintf("%.2f", hundredths/100)
+}
+
+func share(part, total float64) string {
+	if total == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", 100*part/total)
+}
+
+// count formats a number of instructions with separators, or "-" for one that is not known.
+func count(n float64, known bool) string {
+	if !known {
+		return "-"
+	}
+	digits := fmt.Sprintf("%.0f", n)
+	for i := len(digits) - 3; i > 0 && digits[i-1] != '-'; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// size formats a number of bytes in binary units, or "" for zero.
+func size(n uint64) string {
+	switch {
+	case n == 0:
+		return ""
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return trimZeros(float64(n)/(1<<10)) + " KiB"
+	case n < 1<<30:
+		return trimZeros(float64(n)/(1<<20)) + " MiB"
+	}
+	return trimZeros(float64(n)/(1<<30)) + " GiB"
+}
+
+func trimZeros(v float64) string {
+	return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
+}
+
+func padRight(s string, width int) string {
+	return s + strings.Repeat(" ", max(1, width-utf8.RuneCountInString(s)))
+}
