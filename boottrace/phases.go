@@ -2,6 +2,7 @@ package boottrace
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -166,14 +167,18 @@ func (run *Run) points() []point {
 	if run.Kind == Counting {
 		ready = float64(run.Instructions)
 	}
-	if start, ok := run.firmwareStart(); ok && run.Kind != Counting && start < ready {
-		add("", vmm, start)
+	clock, aligned := run.guestClock()
+	if aligned && clock.start < ready {
+		add("", vmm, clock.start)
 	}
 	readyAt := run.readyMark()
 	for i, m := range run.Marks {
 		at := float64(m.HostNanos)
-		if run.Kind == Counting {
+		switch {
+		case run.Kind == Counting:
 			at = float64(m.Instructions)
+		case aligned && m.TSC > 0:
+			at = clock.nanos(m.TSC)
 		}
 		if i == readyAt {
 			break
@@ -239,25 +244,48 @@ func (run *Run) readyPhase() int {
 	return kernel
 }
 
-// firmwareStart returns when the guest executed its first instruction, in nanoseconds since t0: VMMs start the guest's
-// clock at zero when its vCPU starts, and the kernel notes that clock at its entry.
-func (run *Run) firmwareStart() (nanos float64, ok bool) {
-	hz, ok := run.TSCHz()
-	i := slices.IndexFunc(run.Marks, func(m Mark) bool { return m.ID == abi.MarkEntry && m.HostNanos > 0 })
-	if !ok || i < 0 || run.Guest.EntryTSC == 0 {
-		return 0, false
-	}
-	nanos = float64(run.Marks[i].HostNanos) - float64(run.Guest.EntryTSC)/hz*1e9
-	return nanos, nanos > 0
+// guestClock puts the guest's clock on the host's time line.
+type guestClock struct {
+	start float64 // when the guest's TSC was zero, in nanoseconds since t0
+	hz    float64
 }
 
-// TSCHz returns the frequency of the guest's clock: what the guest measured, or else what its marks show against the
-// host's clock, provided that they lie a millisecond apart.
-func (run *Run) TSCHz() (hz float64, ok bool) {
-	if run.Guest == nil {
-		return 0, false
+// nanos returns the host's time of a TSC value, in nanoseconds since t0.
+func (c guestClock) nanos(tsc uint64) float64 { return c.start + float64(tsc)/c.hz*1e9 }
+
+// guestClock returns the clock of a timed run. VMMs start the guest's TSC at zero when its vCPU starts, so the clock's
+// start is the first instruction of the firmware. The host sees each mark some time after the guest wrote it, on a busy
+// host a millisecond or more, and never before: so the mark that came through soonest says where the clock started, and
+// the guest's own note of a mark's time is then better than the host's.
+func (run *Run) guestClock() (c guestClock, ok bool) {
+	c.hz, ok = run.TSCHz()
+	if !ok || run.Kind != Timed {
+		return c, false
 	}
-	if run.Guest.TSCHz > 0 {
+	c.start = math.Inf(1)
+	for _, m := range run.Marks {
+		if m.TSC > 0 && m.HostNanos > 0 {
+			c.start = min(c.start, float64(m.HostNanos)-float64(m.TSC)/c.hz*1e9)
+		}
+	}
+	// A clock that had run before t0 was not started by this boot.
+	return c, c.start > 0 && !math.IsInf(c.start, 0)
+}
+
+// SetReady sets ReadyNanos, for which it is given when the host saw that the run was ready: if a mark said so, and the
+// guest noted its time, that is what counts. It is called after SetRecord.
+func (run *Run) SetReady(hostNanos int64) {
+	run.ReadyNanos = hostNanos
+	clock, aligned := run.guestClock()
+	if i := run.readyMark(); aligned && i >= 0 && run.Marks[i].TSC > 0 {
+		run.ReadyNanos = min(run.ReadyNanos, int64(math.Round(clock.nanos(run.Marks[i].TSC))))
+	}
+}
+
+// TSCHz returns the frequency of the guest's clock: what the guest measured; or else the host's, if the marks agree with
+// it; or else what the marks show against the host's clock, if they lie a millisecond apart.
+func (run *Run) TSCHz() (hz float64, ok bool) {
+	if run.Guest != nil && run.Guest.TSCHz > 0 {
 		return float64(run.Guest.TSCHz), true
 	}
 	var both []Mark
@@ -273,5 +301,9 @@ func (run *Run) TSCHz() (hz float64, ok bool) {
 	if b.TSC <= a.TSC || b.HostNanos-a.HostNanos < 1e6 {
 		return 0, false
 	}
-	return float64(b.TSC-a.TSC) / float64(b.HostNanos-a.HostNanos) * 1e9, true
+	hz = float64(b.TSC-a.TSC) / float64(b.HostNanos-a.HostNanos) * 1e9
+	if host := float64(run.HostTSCHz); host > 0 && math.Abs(hz-host) < 0.2*host {
+		return host, true
+	}
+	return hz, true
 }

@@ -57,7 +57,9 @@ type Run struct {
 
 	Marks []Mark `json:"marks,omitempty"` // in the order in which the guest wrote them
 	Guest *Guest `json:"guest,omitempty"` // what the kernel itself reported
-	End   *End   `json:"end,omitempty"`   // nil when the app was stopped before its end or the kernel does not tell
+	// HostTSCHz is the frequency of the host's TSC, which is the guest's too unless the kernel says otherwise.
+	HostTSCHz uint64 `json:"host_tsc_hz,omitempty"`
+	End       *End   `json:"end,omitempty"` // nil when the app was stopped before its end or the kernel does not tell
 
 	TouchedBytes uint64 `json:"touched_bytes,omitempty"` // pages of guest RAM that were ever touched
 	PSSBytes     uint64 `json:"pss_bytes,omitempty"`     // the VMM's proportional set size

@@ -315,7 +315,11 @@ func TestPhases(t *testing.T) {
 			phase("kernel", 30, 0, step("to main", 10, 0), step("to root", 10, 0), step("to app", 10, 0)),
 			phase("app", 50, 0),
 		}},
-		{"one of two without a boot record", []Run{native(100), with(native(120), func(r *Run) { r.Guest = nil })}, []Phase{
+		{"one of two without a boot record", []Run{native(100), with(native(120), func(r *Run) {
+			for i := range r.Marks {
+				r.Marks[i].TSC = 0
+			}
+		})}, []Phase{
 			phase("vmm+firmware", 30, 0),
 			phase("kernel", 30, 0, step("to main", 10, 0), step("to root", 10, 0), step("to app", 10, 0)),
 			phase("app", 50, 0),
@@ -350,7 +354,26 @@ func TestPhases(t *testing.T) {
 			[]Phase{phase("vmm+firmware+kernel", 40, 0), phase("app", 10, 0)}},
 		{"a mark that the host saw too late", []Run{with(native(100), func(r *Run) { r.Marks[1].HostNanos = 55 * ms })}, []Phase{
 			phase("vmm", 20, 0), phase("firmware", 10, 0),
+			phase("kernel", 30, 0, step("to main", 10, 0), step("to root", 10, 0), step("to app", 10, 0)),
+			phase("app", 40, 0),
+		}},
+		{"the same without the guest's clock", []Run{with(native(100), func(r *Run) {
+			r.Marks[1].HostNanos = 55 * ms
+			for i := range r.Marks {
+				r.Marks[i].TSC = 0
+			}
+		})}, []Phase{
+			phase("vmm+firmware", 30, 0),
 			phase("kernel", 30, 0, step("to main", 25, 0), step("to root", 0, 0), step("to app", 5, 0)),
+			phase("app", 40, 0),
+		}},
+		{"a guest whose clock was not started with it", []Run{with(native(100), func(r *Run) {
+			for i := range r.Marks {
+				r.Marks[i].TSC += 1e12
+			}
+		})}, []Phase{
+			phase("vmm+firmware", 30, 0),
+			phase("kernel", 30, 0, step("to main", 10, 0), step("to root", 10, 0), step("to app", 10, 0)),
 			phase("app", 40, 0),
 		}},
 	} {
@@ -381,6 +404,43 @@ func with(r Run, f func(*Run)) Run {
 	r.Marks = append([]Mark(nil), r.Marks...)
 	f(&r)
 	return r
+}
+
+func TestSetReady(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		run  Run
+		seen int64
+		want int64
+	}{
+		{"at once", native(100), 100 * ms, 100 * ms},
+		{"late", native(100), 103 * ms, 100 * ms},
+		{"no clock", Run{Kind: Timed, Until: UntilOutput}, 103 * ms, 103 * ms},
+		{"exit", with(native(100), func(r *Run) { r.Until = UntilExit }), 120 * ms, 120 * ms},
+	} {
+		if tt.run.SetReady(tt.seen); tt.run.ReadyNanos != tt.want {
+			t.Errorf("%s: ready after %d ns, want %d", tt.name, tt.run.ReadyNanos, tt.want)
+		}
+	}
+}
+
+func TestTSCHz(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		guest, host uint64
+		want        float64
+	}{
+		{"the guest's own", 3e9, 2.1e9, 3e9},
+		{"the host's", 0, 2.1e9, 2.1e9},
+		{"the host's is not the guest's", 0, 1e9, 2e9},
+		{"by the marks", 0, 0, 2e9},
+	} {
+		run := native(100)
+		run.Guest.TSCHz, run.HostTSCHz = tt.guest, tt.host
+		if got, ok := run.TSCHz(); got != tt.want || !ok {
+			t.Errorf("%s: %g, %v, want %g", tt.name, got, ok, tt.want)
+		}
+	}
 }
 
 func TestStats(t *testing.T) {

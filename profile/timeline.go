@@ -44,10 +44,10 @@ func WriteTimeline(w io.Writer, r *boottrace.Recording, style Style) error {
 	t := &timeline{style: style, r: r, s: r.Summarize()}
 	t.title()
 	t.phases()
-	t.figures()
 	if style.Marks {
 		t.marks()
 	}
+	t.figures()
 	_, err := io.WriteString(w, t.b.String())
 	return err
 }
@@ -73,7 +73,7 @@ func (t *timeline) title() {
 
 // Columns before the bars.
 const (
-	nameWidth  = 12
+	nameWidth  = 14
 	msWidth    = 10
 	shareWidth = 7
 	countWidth = 15
@@ -122,7 +122,7 @@ func (t *timeline) phases() {
 	}
 	t.printf("%s\n", t.style.paint(dim, heading))
 	for _, r := range rows {
-		line := fmt.Sprintf("%s%*s%*s", padRight(r.name, nameCol), msWidth, ms(r.from+r.nanos, r.from), shareWidth, share(r.nanos, at))
+		line := fmt.Sprintf("%s%*s%*s", padRight(r.name, nameCol), msWidth, millisText(r.from+r.nanos, r.from), shareWidth, share(r.nanos, at))
 		if counts {
 			line += fmt.Sprintf("%*s", countWidth, count(r.instructions, r.counted))
 		}
@@ -134,7 +134,7 @@ func (t *timeline) phases() {
 		}
 		t.printf("%s\n", strings.TrimRight(line, " "))
 	}
-	line := fmt.Sprintf("%s%*s%*s", padRight("total", nameCol), msWidth, ms(at, 0), shareWidth, "")
+	line := fmt.Sprintf("%s%*s%*s", padRight("total", nameCol), msWidth, millisText(at, 0), shareWidth, "")
 	if n := t.s.Instructions; n != nil {
 		line += fmt.Sprintf("%*s", countWidth, count(n.Median, true))
 	}
@@ -160,35 +160,39 @@ func (t *timeline) bar(r row, total float64, width int) string {
 func (t *timeline) figures() {
 	r, s := t.r, t.s
 	if s.TotalNanos != nil {
-		t.figure("boot", fmt.Sprintf("%s ms to %s", ms(s.TotalNanos.Median, 0), r.Until()),
+		t.figure("boot", fmt.Sprintf("%s ms to %s", millisText(s.TotalNanos.Median, 0), r.Until()),
 			times(s.TotalNanos, "timed boot")+", wall clock, "+r.Accel)
 	}
 	if s.FloorNanos != nil {
-		value := ms(s.FloorNanos.Median, 0) + " ms"
+		value := millisText(s.FloorNanos.Median, 0) + " ms"
 		if s.TotalNanos != nil {
 			value += fmt.Sprintf("; boot ÷ floor = %.2f", s.TotalNanos.Median/s.FloorNanos.Median)
 		}
-		t.figure("floor", value, times(s.FloorNanos, "guest that exits at once")+", interleaved")
+		how := times(s.FloorNanos, "boot of a guest that exits at once") + ", wall clock, " + r.Accel
+		if s.TotalNanos != nil {
+			how += ", in between"
+		}
+		t.figure("floor", value, how)
 	}
 	if n := s.Instructions; n != nil {
 		how := "one counting boot"
 		if n.Runs > 1 {
 			how = fmt.Sprintf("median of %d counting boots, min %s, max %s", n.Runs, count(n.Min, true), count(n.Max, true))
 		}
-		t.figure("count", fmt.Sprintf("%s guest instructions to %s", count(n.Median, true), t.countUntil()), how+", tcg with icount")
+		t.figure("instructions", fmt.Sprintf("%s to %s", count(n.Median, true), t.countUntil()), "guest instructions, "+how+", tcg with icount")
 	}
 	if s.TouchedBytes != nil {
 		value := size(uint64(s.TouchedBytes.Median)) + " touched"
 		if r.MemoryBytes > 0 {
 			value += " of " + size(r.MemoryBytes)
 		}
-		t.figure("memory", value, "guest pages in use at the end, "+runs(s.TouchedBytes))
+		t.figure("memory", value, "pages of the guest, at the end, "+t.runs(s.TouchedBytes, func(r *boottrace.Run) uint64 { return r.TouchedBytes }))
 	}
 	if s.PSSBytes != nil {
-		t.figure("vmm", size(uint64(s.PSSBytes.Median))+" PSS", "the whole VMM, guest memory included, "+runs(s.PSSBytes))
+		t.figure("host memory", size(uint64(s.PSSBytes.Median))+" PSS", "the VMM with the guest's memory, "+t.runs(s.PSSBytes, func(r *boottrace.Run) uint64 { return r.PSSBytes }))
 	}
 	if r.PrepareNanos > 0 {
-		t.figure("prepare", ms(float64(r.PrepareNanos), 0)+" ms", "the host's work before the boot, not part of it")
+		t.figure("prepare", millisText(float64(r.PrepareNanos), 0)+" ms", "the host's work before the boot, not part of it")
 	}
 	if run := r.Outcome(); run != nil && run.End != nil {
 		t.figure("end", run.End.String(), "")
@@ -225,7 +229,7 @@ func (t *timeline) marks() {
 	}
 	run := all[0]
 	hz, known := run.TSCHz()
-	t.printf("\n%s\n", t.style.paint(dim, fmt.Sprintf("%-*s%*s%*s", nameWidth, "mark", 14, "host ms", 14, "guest ms")))
+	t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%-*s%*s%*s", nameWidth, "mark", 14, "host ms", 14, "guest ms")))
 	for _, m := range run.Marks {
 		host, guest := "-", "-"
 		if m.HostNanos > 0 {
@@ -237,8 +241,9 @@ func (t *timeline) marks() {
 		t.printf("%s%*s%*s\n", padRight(m.Label(), nameWidth), 14, host, 14, guest)
 	}
 	if known {
-		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("of one timed boot; host: since the VMM was spawned, guest: since its vCPU started, TSC of %.3f GHz", hz/1e9)))
+		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("(one timed boot; host: seen, since t0; guest: written, since its vCPU started, TSC of %.3f GHz)", hz/1e9)))
 	}
+	t.printf("\n")
 }
 
 // times says what a time was measured on.
@@ -246,19 +251,26 @@ func times(s *boottrace.Stats, what string) string {
 	if s.Runs == 1 {
 		return "one " + what
 	}
-	return fmt.Sprintf("median of %d, min %s, p95 %s, max %s", s.Runs, ms(s.Min, 0), ms(s.P95, 0), ms(s.Max, 0))
+	return fmt.Sprintf("median of %d, min %s, p95 %s, max %s", s.Runs, millisText(s.Min, 0), millisText(s.P95, 0), millisText(s.Max, 0))
 }
 
-func runs(s *boottrace.Stats) string {
-	if s.Runs == 1 {
-		return "one boot"
+// runs says which runs a value is of: timed boots if they have it, or else counting boots.
+func (t *timeline) runs(s *boottrace.Stats, value func(*boottrace.Run) uint64) string {
+	kind := boottrace.Counting
+	for _, run := range t.r.Of(boottrace.Timed) {
+		if value(run) > 0 {
+			kind = boottrace.Timed
+		}
 	}
-	return fmt.Sprintf("median of %d boots", s.Runs)
+	if s.Runs == 1 {
+		return fmt.Sprintf("one %s boot", kind)
+	}
+	return fmt.Sprintf("median of %d %s boots", s.Runs, kind)
 }
 
-// ms formats the time from one instant to another in milliseconds. Instants are rounded, not what lies between them: so
+// millisText formats the time from one instant to another in milliseconds. Instants are rounded, not what lies between them: so
 // the lines of a table add up.
-func ms(to, from float64) string {
+func millisText(to, from float64) string {
 	hundredths := math.Round(to/1e4) - math.Round(from/1e4)
 	return fmt.Sprintf("%.2f", hundredths/100)
 }

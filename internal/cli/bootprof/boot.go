@@ -48,6 +48,7 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 
 	// The garbage collector would take its time from the boot. What a boot allocates is bounded.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	began, beganTSC := time.Now(), rdtsc()
 	vm, err := p.q.Start(ctx, c, qemu.Events{Console: w.console, Mark: w.marks})
 	if err != nil {
 		return nil, err
@@ -70,19 +71,17 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 	if err != nil {
 		return nil, p.explain(err, w)
 	}
+	if ticks, d := rdtsc()-beganTSC, time.Since(began); d >= time.Millisecond {
+		o.HostTSCHz = uint64(float64(ticks) / d.Seconds())
+	}
 	o.tail = result.Console
 	o.Marks, o.End = w.stream.Marks, w.stream.End
 	o.Output, o.OutputBytes = w.output, w.outputBytes
 	if !stopped {
 		o.ExitNanos = result.Wall.Nanoseconds()
 	}
-	switch {
-	case w.readyNanos > 0:
-		o.Until, o.ReadyNanos = w.kind(), w.readyNanos
-	case w.until == "" || w.until == boottrace.UntilExit:
-		o.Until, o.ReadyNanos = boottrace.UntilExit, o.ExitNanos
-	}
 	if kind == boottrace.Floor {
+		o.Until, o.ReadyNanos = boottrace.UntilExit, o.ExitNanos
 		if v, ok := result.GuestExit(); !ok || v != qemu.FloorExit {
 			return nil, failure(result, "the floor guest did not exit as it should (QEMU's status %d)", result.Status)
 		}
@@ -99,6 +98,14 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 				o.SetRecord(r)
 			}
 		}
+	}
+	switch {
+	case w.readyNanos > 0:
+		o.Until = w.kind()
+		o.SetReady(w.readyNanos)
+	case w.until == "" || w.until == boottrace.UntilExit:
+		o.Until = boottrace.UntilExit
+		o.SetReady(o.ExitNanos)
 	}
 	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}

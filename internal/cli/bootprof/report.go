@@ -31,7 +31,7 @@ func (o *qemuOptions) report(w io.Writer, rec *boottrace.Recording, tails [][]by
 		if i == 0 {
 			name = "files"
 		}
-		fmt.Fprintf(&b, "%-12s%s\n", name, path)
+		fmt.Fprintf(&b, "%-14s%s\n", name, path)
 	}
 	_, err := w.Write(b.Bytes())
 	return err
