@@ -178,8 +178,8 @@ func number(s string) (v uint64, rest string, ok bool) {
 	i := 0
 	for ; i < len(s); i++ {
 		d := uint64(s[i] - '0')
-		if s[i] >= 'a' && s[i] <= 'f' {
-			d = uint64(s[i] - 'a' + 10)
+		if s[i] > '9' {
+			d = uint64(s[i]|0x20-'a') + 10
 		}
 		if d >= base || v > (1<<63)/base {
 			break

@@ -1,14 +1,11 @@
 #include "textflag.h"
 #include "go_asm.h"
 
-// Offsets in thread and Context (kernel.go and ring0.go check them at link time by array sizes).
-#define frameSize 176
-#define fxOff     176
-#define fsOff     688
-#define gsOff     696
-#define cr2Off    704
-#define fxValid   704
-#define kspOff    712
+// thread and Context agree in their first two fields, so one piece of code saves either. kernel.go checks that.
+#define frameSize const_frameSize
+#define fxOff     thread_fx
+#define vectorOff frame_Vector
+#define ripOff    frame_RIP
 
 #define FSBASE 0xc0000100
 #define GSBASE 0xc0000101
@@ -85,7 +82,7 @@ TEXT ·syscallEntry(SB), NOSPLIT|NOFRAME, $0
 	SUBQ $8, SP
 	PUSHQ $256
 	PUSHREGS
-	MOVL $0, fxValid(SP)
+	MOVL $0, thread_fxValid(SP)
 	MOVQ SP, DI
 	KERNELCALL(·syscallFn)
 	JMP  resume<>(SB)
@@ -110,9 +107,9 @@ TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 	LEAQ frameSize(SI), AX
 	MOVQ AX, ·top(SB)
 	MOVQ AX, ·taskState+36(SB)
-	MOVQ fsOff(SI), AX
+	MOVQ thread_fs(SI), AX
 	WRITEMSR(FSBASE)
-	MOVQ kspOff(SI), SP
+	MOVQ thread_ksp(SI), SP
 	LDMXCSR ·mxcsr(SB)
 	CLD
 	MOVQ BX, 16(SP) // enter's frame: return address, argument, result
@@ -131,28 +128,28 @@ TEXT ·enter(SB), NOSPLIT|NOFRAME, $0-16
 
 go:
 	MOVQ ·cur(SB), SI
-	MOVQ SP, kspOff(SI)
+	MOVQ SP, thread_ksp(SI)
 	LEAQ frameSize(DI), AX
 	MOVQ AX, ·top(SB)
 	MOVQ AX, ·taskState+36(SB)
 	MOVB $1, ·inUser(SB)
-	MOVQ gsOff(DI), AX
+	MOVQ Context_GSBase(DI), AX
 	CMPQ AX, ·userGS(SB)
 	JEQ  sameGS
 	MOVQ AX, ·userGS(SB)
 	WRITEMSR(GSBASE)
 
 sameGS:
-	MOVQ fsOff(DI), AX
+	MOVQ Context_FSBase(DI), AX
 	WRITEMSR(FSBASE)
 	FXRSTOR64 fxOff(DI)
 	MOVQ DI, SP
 
 	// SYSRET loads RIP from RCX and the flags from R11, which is right only after a system call, and faults in ring 0 when
 	// RIP is not canonical.
-	CMPQ 120(SP), $256
+	CMPQ vectorOff(SP), $256
 	JNE  iret
-	MOVQ 136(SP), CX
+	MOVQ ripOff(SP), CX
 	MOVQ CX, AX
 	SHRQ $47, AX
 	JNE  iret
@@ -174,9 +171,9 @@ TEXT resume<>(SB), NOSPLIT|NOFRAME, $0
 	LEAQ frameSize(AX), AX
 	MOVQ AX, ·top(SB)
 	MOVQ AX, ·taskState+36(SB)
-	MOVQ fsOff(SI), AX
+	MOVQ thread_fs(SI), AX
 	WRITEMSR(FSBASE)
-	CMPL fxValid(SI), $0
+	CMPL thread_fxValid(SI), $0
 	JEQ  nofx
 	FXRSTOR64 fxOff(SI)
 
@@ -321,18 +318,18 @@ TEXT trap<>(SB), NOSPLIT|NOFRAME, $0
 	CLD
 	CMPB ·inUser(SB), $0
 	JNE  user
-	MOVL $1, fxValid(SP)
+	MOVL $1, thread_fxValid(SP)
 	FXSAVE64 fxOff(SP)
 	MOVQ SP, DI
 	KERNELCALL(·trapFn)
 	JMP  resume<>(SB)
 
 user:
-	MOVQ 120(SP), BX
+	MOVQ vectorOff(SP), BX
 	CMPQ BX, $32
 	JCC  interrupt
 	MOVQ CR2, AX
-	MOVQ AX, cr2Off(SP)
+	MOVQ AX, Context_CR2(SP)
 	JMP  leave<>(SB)
 
 interrupt:
@@ -348,7 +345,7 @@ interrupt:
 	JMP  leave<>(SB)
 
 back:
-	MOVQ fsOff(SP), AX
+	MOVQ Context_FSBase(SP), AX
 	WRITEMSR(FSBASE)
 	FXRSTOR64 fxOff(SP)
 	POPREGS

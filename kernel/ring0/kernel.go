@@ -19,13 +19,12 @@ const (
 
 // thread is an M of the Go runtime.
 type thread struct {
-	frame   frame     // offset 0
-	fx      [512]byte // 176
-	fs      uint64    // 688: FS base
-	_       uint64
-	fxValid uint32 // 704: fx is to be restored
+	frame   frame
+	fx      [512]byte
+	fs      uint64 // FS base
+	fxValid uint32 // fx is to be restored
 	id      uint32
-	ksp     uint64 // 712: stack pointer of its call of enter, while that is in ring 3
+	ksp     uint64 // stack pointer of its call of enter, while that is in ring 3
 
 	state    uint32
 	irq      bool   // waiting: a device interrupt ends the wait
@@ -36,8 +35,18 @@ type thread struct {
 
 	mask, pending uint64 // signals
 	altStack      [3]uint64
-	_             [14]uint64
+	_             [6]uint64
 }
+
+// What entry_amd64.s relies on: the places of the first fields, and that a frame ends and an FXSAVE image starts on a multiple of 16.
+const frameSize = unsafe.Sizeof(frame{})
+
+var (
+	_ [0]byte = [unsafe.Sizeof(thread{}) % 64]byte{}
+	_ [0]byte = [frameSize % 16]byte{}
+	_ [0]byte = [unsafe.Offsetof(thread{}.fx) - frameSize]byte{}
+	_ [0]byte = [unsafe.Offsetof(Context{}.FX) - frameSize]byte{}
+)
 
 const (
 	unused = iota
@@ -216,9 +225,11 @@ func kernelMemory(end uint64) {
 	}
 	// Not all of the direct map's first GiB is RAM, but no frame lies outside of what the memory map names.
 	first := uint64(1 << 30)
-	mem.KernelInit(end, min(limit, first))
+	ramEnd = min(limit, first)
+	mem.KernelInit(end, ramEnd)
 	if limit > first && mem.KernelSpan(limit) {
-		mem.KernelGrow(limit)
+		ramEnd = limit
+		mem.KernelGrow(ramEnd)
 	}
 }
 

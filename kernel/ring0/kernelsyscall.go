@@ -72,6 +72,7 @@ const (
 )
 
 var (
+	ramEnd    uint64 // physical end of the RAM that is used
 	heapNext  uint64 // next address that mmap gives out
 	eventSet  bool   // the eventfd's counter is not zero
 	eventData uint64 // what epoll_ctl registered with it
@@ -241,7 +242,7 @@ func kernelWritable(addr uint64) bool {
 }
 
 func kernelMapped(addr uint64) bool {
-	if addr >= layout.KernelBase+layout.KernelPhys {
+	if addr >= layout.KernelBase+layout.KernelPhys || addr >= layout.DirectMap && addr < layout.DirectMap+ramEnd {
 		return true
 	}
 	return kernelFault(addr)
