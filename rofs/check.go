@@ -28,7 +28,7 @@ func (p Problem) String() string {
 // Check examines every byte of the image in r, of which there are size: structure, check codes, contents and padding. It
 // tells report each problem. Its error is a failed read, or ctx's; damage is a Problem, never an error.
 func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Problem)) error {
-	rd, err := read.Open(device{r}, size, read.Options{SegmentSize: segmentSize, Cache: make([]byte, 16*segmentSize)})
+	rd, err := read.Open(device{r}, size, options(size, 16))
 	if err != nil {
 		if fe, ok := errors.AsType[*format.FormatError](err); ok {
 			report(Problem{fe.Offset, format.SuperblockSize, fe.Error()})
@@ -36,7 +36,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Problem))
 		}
 		return err
 	}
-	c := &checker{ctx: ctx, r: device{r}, rd: rd, report: report}
+	c := &checker{ctx: ctx, r: device{r}, rd: rd, report: report, buf: make([]byte, 1<<rd.Super.MaxClusterLog())}
 	s := &rd.Super
 	if !zero(s.Reserved()) {
 		report(Problem{144, 108, "reserved bytes of the superblock are not zero"})
@@ -64,6 +64,7 @@ type checker struct {
 	r      io.ReaderAt
 	rd     *read.FS
 	report func(Problem)
+	buf    []byte
 	names  []uint32 // by inode - 1: how many names it has
 	dirs   []uint32 // by inode - 1: how many subdirectories it has
 }
@@ -74,12 +75,11 @@ func zero(p []byte) bool {
 
 // zeros reports what is not zero from byte from up to byte to.
 func (c *checker) zeros(from, to int64) error {
-	var buf [64 << 10]byte
 	for from < to {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
-		p := buf[:min(int64(len(buf)), to-from)]
+		p := c.buf[:min(int64(len(c.buf)), to-from)]
 		if n, err := c.r.ReadAt(p, from); n < len(p) {
 			return err
 		}
@@ -111,7 +111,7 @@ func (c *checker) wrong(off, length int64, what string, err error) error {
 // blocks checks each metadata block by itself.
 func (c *checker) blocks() error {
 	s := &c.rd.Super
-	var b [format.BlockSize]byte
+	b := c.buf[:format.BlockSize]
 	for t := range format.NumTables {
 		shape := format.Shapes[t]
 		count := s.Count(t)
@@ -120,11 +120,11 @@ func (c *checker) blocks() error {
 				return context.Cause(c.ctx)
 			}
 			off := int64(s.Start(t)+i) << format.BlockLog
-			if n, err := c.r.ReadAt(b[:], off); n < len(b) {
+			if n, err := c.r.ReadAt(b, off); n < len(b) {
 				return err
 			}
 			bad := func(what string) { c.report(Problem{off, format.BlockSize, "metadata block: " + what}) }
-			h := (*format.Header)(b[:])
+			h := (*format.Header)(b)
 			used := int(h.Used())
 			want := int(min(shape.PerBlock, count-i*shape.PerBlock) * shape.Size)
 			switch {
@@ -319,7 +319,6 @@ func (c *checker) clusters() error {
 	var n format.Inode
 	var e format.Cluster
 	var fileBytes uint64
-	buf := make([]byte, 1<<s.MaxClusterLog())
 	for ino := uint32(1); ino <= c.rd.Inodes(); ino++ {
 		if c.rd.Inode(ino, &n) != nil || n.Type() != format.TypeFile {
 			continue
@@ -340,7 +339,7 @@ func (c *checker) clusters() error {
 				}
 			}
 			if err == nil && i<<n.ClusterLog() < n.Size() {
-				err = c.rd.ReadCluster(&n, i, buf)
+				err = c.rd.ReadCluster(&n, i, c.buf)
 			}
 			if err == nil && (e.Reserved() != 0 || s.Codecs()>>e.Codec()&1 == 0) {
 				err = format.Corrupt(0, "record of a cluster", format.ErrFormat)

@@ -24,11 +24,17 @@ import (
 // maxLinks is how many symbolic links one path may lead through: MAXSYMLINKS of Linux.
 const maxLinks = 40
 
-// Each reader has a cache of this many segments of this size.
-const (
-	segments    = 4
-	segmentSize = 128 << 10
-)
+// options make a cache of up to so many segments of 128 KiB, for an image of size bytes.
+func options(size int64, segments int) read.Options {
+	segment := format.BlockSize
+	for segment < 128<<10 && int64(segment) < size {
+		segment *= 2
+	}
+	if int64(segment) >= size {
+		segments = 1
+	}
+	return read.Options{SegmentSize: segment, Cache: make([]byte, segments*segment)}
+}
 
 var (
 	_ fs.StatFS     = (*FS)(nil)
@@ -118,11 +124,8 @@ func (f *FS) reader() (*read.FS, error) {
 	if rd, ok := f.pool.Get().(*read.FS); ok {
 		return rd, nil
 	}
-	return read.Open(f.dev, f.size, read.Options{SegmentSize: segmentSize, Cache: make([]byte, min(segments*segmentSize, roundUp(f.size)))})
+	return read.Open(f.dev, f.size, options(f.size, 4))
 }
-
-// roundUp spares small images memory that they cannot fill.
-func roundUp(size int64) int64 { return (max(size, 1) + segmentSize - 1) &^ (segmentSize - 1) }
 
 // node is an inode and its number.
 type node struct {
