@@ -71,13 +71,13 @@ func KernelCall(nr, arg uint64) uint64 {
 			if f == 0 {
 				break
 			}
-			cache.frames[cache.n] = f
+			cache.frames[cache.n&(cacheSize-1)] = f
 			cache.n++
 		}
 	case SysEmpty:
 		for cache.n > cacheSize/2 {
 			cache.n--
-			KernelFree(cache.frames[cache.n] &^ isZero)
+			KernelFree(cache.frames[cache.n&(cacheSize-1)] &^ isZero)
 		}
 	case SysContig:
 		if arg <= (pool.end-pool.next)/PageSize {

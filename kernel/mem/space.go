@@ -128,9 +128,9 @@ func (s *Space) Protect(va uint64, fl Flags) bool {
 func (s *Space) Next(va, end uint64) (uint64, bool) {
 	for va < end {
 		t := s.Root.words()
-		shift := 39
+		shift := uint(39)
 		for ; shift > 12; shift -= 9 {
-			e := t[va>>shift&511]
+			e := t[va>>(shift&63)&511]
 			if e == 0 {
 				break
 			}
@@ -139,7 +139,7 @@ func (s *Space) Next(va, end uint64) (uint64, bool) {
 		if shift == 12 && t[va>>12&511] != 0 {
 			return va, true
 		}
-		va = (va>>shift + 1) << shift
+		va = (va>>(shift&63) + 1) << (shift & 63)
 	}
 	return 0, false
 }

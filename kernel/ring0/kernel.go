@@ -201,7 +201,7 @@ func kernelRuntimeStack() uint64 {
 	kernelWord(uint64(f)+envOff, 0, kernelRandom()|1)
 	kernelWord(uint64(f)+envOff, 1, kernelRandom()|1)
 	// argc, argv, envp, auxv. One processor is said in the environment, or the runtime would keep asking.
-	copy(mem.Frame(uint64(f)+envOff+16).Bytes(48), "firstlight\x00GOMAXPROCS=1\x00")
+	copy((*[24]byte)(mem.Pointer(layout.DirectMap + uint64(f) + envOff + 16))[:], "firstlight\x00GOMAXPROCS=1\x00")
 	name := uint64(va) + envOff + 16
 	for i, w := range [...]uint64{1, name, 0, name + 11, 0, atPageSize, mem.PageSize, atSecure, 0, atRandom, uint64(va) + envOff, 0, 0} {
 		kernelWord(phys, uint64(i), w)
@@ -279,22 +279,24 @@ func kernelMark(b byte) {
 	mark(b)
 }
 
-// kernelConsole writes to the serial port, sixteen bytes for each time its FIFO is empty.
-func kernelConsole(p []byte) {
+// kernelConsole writes n bytes at p to the serial port, sixteen for each time its FIFO is empty.
+func kernelConsole(p unsafe.Pointer, n int) {
 	const (
 		lineStatus = abi.PortSerial + 5
 		empty      = 1 << 5
+		fifo       = 16
 	)
-	for len(p) > 0 {
-		n := min(len(p), 16)
+	for n > 0 {
 		for i := 0; cpu.In8(lineStatus)&empty == 0 && i < 1<<20; i++ {
 		}
-		cpu.OutString(abi.PortSerial, &p[0], n)
-		p = p[n:]
+		piece := min(n, fifo)
+		cpu.OutString(abi.PortSerial, (*byte)(p), piece)
+		p = unsafe.Add(p, piece)
+		n -= piece
 	}
 }
 
-func kernelPrint(s string) { kernelConsole(unsafe.Slice(unsafe.StringData(s), len(s))) }
+func kernelPrint(s string) { kernelConsole(unsafe.Pointer(unsafe.StringData(s)), len(s)) }
 
 func kernelPrintHex(v uint64) {
 	var b [16]byte
@@ -302,7 +304,7 @@ func kernelPrintHex(v uint64) {
 		b[15-i] = "0123456789abcdef"[v&15]
 		v >>= 4
 	}
-	kernelConsole(b[:])
+	kernelConsole(unsafe.Pointer(&b), len(b))
 }
 
 // kernelRandom returns a random word; see Random.

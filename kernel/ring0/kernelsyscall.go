@@ -1,8 +1,6 @@
 package ring0
 
 import (
-	"unsafe"
-
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
@@ -283,7 +281,7 @@ func kernelWrite(fd, addr, n uint64) uint64 {
 			return done
 		}
 		piece := min(n-done, mem.PageSize-(addr+done)%mem.PageSize)
-		kernelConsole(unsafe.Slice((*byte)(mem.Pointer(addr+done)), piece))
+		kernelConsole(mem.Pointer(addr+done), int(piece))
 		done += piece
 	}
 	return n

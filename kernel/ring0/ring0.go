@@ -123,7 +123,7 @@ func Random(p []byte) {
 }
 
 // ConsoleWrite writes p to the console.
-func ConsoleWrite(p []byte) { kernelConsole(p) }
+func ConsoleWrite(p []byte) { kernelConsole(unsafe.Pointer(unsafe.SliceData(p)), len(p)) }
 
 // Mark reports a milestone to the host, as package abi numbers them.
 func Mark(b byte) { kernelMark(b) }
