@@ -3,8 +3,8 @@
 //
 // # Layout
 //
-// A sector is 512 bytes. Partitions start on 4096-byte boundaries, lie in the order above, and are as many sectors long as
-// their file needs. All bytes that this table does not name are zero.
+// A sector is 512 bytes. Partitions start and end on 4096-byte boundaries, lie in the order above, and are as long as their
+// file needs. All bytes that this table does not name are zero.
 //
 //	sector      content
 //	0           bytes 0-63: the kernel's ELF header; from 64: its program headers, at most six, each p_offset moved by the
@@ -146,8 +146,8 @@ type Partition struct {
 	SHA256 string `json:"sha256"` // of these bytes, hex
 }
 
-// end is the offset of the first sector after the partition.
-func (p Partition) end() int64 { return alignUp(p.Offset+p.Length, SectorSize) }
+// end is the offset of the first byte after the partition.
+func (p Partition) end() int64 { return alignUp(p.Offset+p.Length, Align) }
 
 func alignUp(n, to int64) int64 { return (n + to - 1) / to * to }
 
@@ -208,7 +208,7 @@ func decodeParams(b []byte) (*Params, error) {
 // paramsLength bytes long. Only a layout that passes may be read.
 func (p *Params) checkLayout(paramsLength, size int64) error {
 	names := []string{PartKernel, PartInitrd, PartRoot}
-	end := firstPartition + paramsLength
+	end := alignUp(firstPartition+paramsLength, Align)
 	for _, q := range p.Partitions {
 		i := slices.Index(names, q.Name)
 		if i < 0 {

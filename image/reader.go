@@ -123,7 +123,7 @@ func readParams(r io.ReaderAt, d *disk, size int64) ([]byte, error) {
 	}
 	p := d.parts[0]
 	off, n := p.first*SectorSize, (p.last-p.first+1)*SectorSize
-	if off != firstPartition || n > alignUp(maxParams, SectorSize) {
+	if off != firstPartition || n > alignUp(maxParams, Align) {
 		return nil, &FormatError{"image", off, PartParams, fmt.Errorf("%w: %d bytes at %d", ErrDamaged, n, off)}
 	}
 	b := make([]byte, n)

@@ -59,7 +59,7 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64) ([]Problem, error) {
 		if errors.Is(err, ErrFormat) && len(v.problems) == 0 {
 			return nil, err
 		}
-		return v.problems, v.damage(err, firstPartition, SectorSize)
+		return v.problems, v.damage(err, firstPartition, Align)
 	}
 	p, err := decodeParams(params)
 	if err == nil {
@@ -111,6 +111,7 @@ func (v *verifier) damage(err error, off, n int64) error {
 // image checks an image whose parameters are sound.
 func (v *verifier) image(params []byte, p *Params) error {
 	d := newDisk(params, p)
+	primary, backup := d.primary(), d.backup()
 	sector := make([]byte, SectorSize)
 	kernel, _ := p.find(PartKernel)
 	if p.Flavour == FlavourNative {
@@ -129,16 +130,16 @@ func (v *verifier) image(params []byte, p *Params) error {
 	pieces := []piece{
 		{0, sector[:446], 0, "boot sector: ELF header"},
 		{446, sector[446:], 0, "boot sector: protective MBR"},
-		{SectorSize, d.primary()[:SectorSize], 0, "GPT header"},
-		{2 * SectorSize, d.entries(), 0, "GPT entries"},
+		{SectorSize, primary[:SectorSize], 0, "GPT header"},
+		{2 * SectorSize, primary[SectorSize:], 0, "GPT entries"},
 		{firstPartition, params, 0, "parameters"},
 	}
 	for _, q := range p.Partitions {
 		pieces = append(pieces, piece{q.Offset, nil, q.Length, ""})
 	}
 	pieces = append(pieces,
-		piece{d.size - backupSize, d.entries(), 0, "backup of the GPT entries"},
-		piece{d.size - SectorSize, d.backup()[gptTableSize:], 0, "backup of the GPT header"})
+		piece{d.size - backupSize, backup[:gptTableSize], 0, "backup of the GPT entries"},
+		piece{d.size - SectorSize, backup[gptTableSize:], 0, "backup of the GPT header"})
 	at := int64(0)
 	for _, q := range pieces {
 		if err := v.compare(at, q.at-at, nil, "padding"); err != nil {

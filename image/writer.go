@@ -204,7 +204,7 @@ func (p *Params) check() error {
 func hashRange(ctx context.Context, r io.ReaderAt, off, n int64) (string, error) {
 	h := sha256.New()
 	sr := io.NewSectionReader(r, off, n)
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, min(n, 256<<10))
 	for left := n; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return "", err

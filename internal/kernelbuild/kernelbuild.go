@@ -19,13 +19,10 @@ import (
 	"time"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/link"
 )
 
-// Names of the module and of the kernel's main package in it.
-const (
-	module  = "github.com/firstlight-boot/firstlight"
-	mainPkg = module + "/kernel/cmd/kernel"
-)
+const module = "github.com/firstlight-boot/firstlight"
 
 // The kernel relies on what a Go release does inside (its system calls, ABIInternal, stack checks, the linker's -E), which
 // the next one may change. Only releases that it was tested with may build it.
@@ -65,7 +62,7 @@ func Find() (Kernel, error) {
 		what = "this checkout"
 	}
 	return Kernel{
-		"to be built from " + what + " by the go command",
+		"built from " + what + " by the go command",
 		func(ctx context.Context) ([]byte, error) { return load(ctx, dir, version) },
 	}, nil
 }
@@ -111,7 +108,7 @@ func load(ctx context.Context, dir, version string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b, err := Build(ctx, dir, nil)
+	b, err := Build(ctx, dir, version, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +148,8 @@ func download(ctx context.Context, version string) (string, error) {
 }
 
 // Build builds the kernel from this module's source in the directory dir ("" is the current one), with these build tags,
-// and returns the bootable file.
-func Build(ctx context.Context, dir string, tags []string) ([]byte, error) {
+// and returns the bootable file, which says that it is of this version.
+func Build(ctx context.Context, dir, version string, tags []string) ([]byte, error) {
 	if _, err := checkGo(ctx, dir); err != nil {
 		return nil, err
 	}
@@ -162,8 +159,8 @@ func Build(ctx context.Context, dir string, tags []string) ([]byte, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "kernel")
-	args, env := goBuildArgs(tags)
-	args = append(append([]string{"build", "-o", out}, args...), mainPkg)
+	args, env := link.GoBuildArgs(tags)
+	args = append(args, "-o", out, link.Package)
 	if _, err := goCommand(ctx, dir, env, args...); err != nil {
 		return nil, err
 	}
@@ -171,7 +168,7 @@ func Build(ctx context.Context, dir string, tags []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return linkKernel(b)
+	return link.Link(b, "version="+version, "modules="+strings.Join(tags, ","))
 }
 
 // goCommand runs the go command in dir and returns its standard output.

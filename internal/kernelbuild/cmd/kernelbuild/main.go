@@ -16,6 +16,7 @@ import (
 func main() {
 	out := flag.String("o", "", "write the kernel to `FILE`")
 	tags := flag.String("tags", "", "build tags, separated by commas: the kernel's modules")
+	version := flag.String("version", "", "the kernel's `VERSION`, for its build note")
 	flag.Parse()
 	if *out == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -27,7 +28,7 @@ func main() {
 	if *tags != "" {
 		list = strings.Split(*tags, ",")
 	}
-	b, err := kernelbuild.Build(ctx, "", list)
+	b, err := kernelbuild.Build(ctx, "", *version, list)
 	if err == nil {
 		err = kernelbuild.WriteFile(*out, b)
 	}
