@@ -25,7 +25,8 @@ type Mount struct {
 	Magic    uint64 // as statfs reports it
 	ReadOnly bool
 	Root     Node
-	under    Node // directory in which name leads to this mount; nil for the root of all
+	Dev      uint64 // number of the device, as stat reports it
+	under    Node   // directory in which name leads to this mount; nil for the root of all
 	name     string
 	at       *Loc
 }
@@ -39,7 +40,7 @@ type Namespace struct {
 // NewNamespace returns a tree that consists of root alone.
 func NewNamespace(root *Mount) *Namespace {
 	ns := &Namespace{Root: &Loc{Node: root.Root, Mount: root}}
-	root.at = ns.Root
+	root.at, root.Dev = ns.Root, 2
 	ns.mounts = append(ns.mounts, root)
 	return ns
 }
@@ -47,6 +48,7 @@ func NewNamespace(root *Mount) *Namespace {
 // Mount adds m as name in the directory dir.
 func (ns *Namespace) Mount(dir *Loc, name string, m *Mount) *Loc {
 	m.under, m.name = dir.Node, name
+	m.Dev = uint64(len(ns.mounts)) + 2
 	m.at = &Loc{Node: m.Root, Parent: dir, Name: name, Mount: m}
 	ns.mounts = append(ns.mounts, m)
 	return m.at

@@ -40,3 +40,13 @@ func (t *Text) Hex(n uint64, width int) *Text {
 	}
 	return t
 }
+
+// Oct appends n in octal with at least width digits (at most 20).
+func (t *Text) Oct(n uint64, width int) *Text {
+	for shift := 60; shift >= 0; shift -= 3 {
+		if n>>shift != 0 || shift < 3*width || shift == 0 {
+			*t = append(*t, '0'+byte(n>>shift&7))
+		}
+	}
+	return t
+}

@@ -1,0 +1,220 @@
+package linux
+
+import (
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
+)
+
+// load maps the program at l and returns where it starts and its stack pointer.
+func (p *process) load(l *vfs.Loc, path string) (entry, sp uint64, bad badELF) {
+	var a vfs.Attr
+	l.Node.Attr(&a)
+	if a.Mode&vfs.TypeMask == vfs.TypeDir {
+		return 0, 0, badELF{vfs.EISDIR, "is a directory"}
+	}
+	if a.Mode&vfs.TypeMask != vfs.TypeReg {
+		return 0, 0, badELF{vfs.EACCES, "is not a regular file"}
+	}
+	if a.Mode&0o111 == 0 {
+		return 0, 0, badELF{vfs.EACCES, "is not executable: its mode has no x bit"}
+	}
+	var hdr [elfHeaderSize]byte
+	n, err := l.Node.ReadAt(hdr[:], 0)
+	if err != 0 {
+		return 0, 0, badELF{err, "cannot be read"}
+	}
+	h, bad := parseHeader(hdr[:n])
+	if bad.failed() {
+		return 0, 0, bad
+	}
+	progs := make([]byte, h.progs*progSize)
+	if n, err := l.Node.ReadAt(progs, h.progAt); err != 0 || n != len(progs) {
+		if err == 0 {
+			err = vfs.ENOEXEC
+		}
+		return 0, 0, badELF{err, "cannot be read: its program headers lie behind the end of the file"}
+	}
+	lay := new(elfLayout)
+	if bad := lay.parseSegments(&h, progs, a.Size); bad.failed() {
+		return 0, 0, bad
+	}
+	var base uint64
+	if h.pie {
+		base = pieBase - lay.low
+	}
+	f := vfs.NewFile(l, 0)
+	for i := range lay.segs[:lay.n] {
+		if bad := p.mapSegment(f, &lay.segs[i], base); bad.failed() {
+			return 0, 0, bad
+		}
+	}
+	f.Release()
+	p.exe = l
+	p.mm.brk.start = base + lay.high
+	p.mm.brk.end = p.mm.brk.start
+	p.mm.areas.add(area{start: stackTop - stackSize, end: stackTop, kind: protRead | protWrite | areaStack})
+	phdrs := lay.phdrs
+	if phdrs != 0 {
+		phdrs += base
+	}
+	sp, err = p.buildStack(path, base+h.entry, phdrs, h.progs)
+	if err == vfs.E2BIG {
+		return 0, 0, badELF{err, "cannot be started: the arguments and the environment are too long"}
+	}
+	if err != 0 {
+		return 0, 0, badELF{err, "cannot be started: out of memory"}
+	}
+	return base + h.entry, sp, bad
+}
+
+// mapSegment maps one PT_LOAD: pages of the file, then zeros.
+func (p *process) mapSegment(f *vfs.File, s *segment, base uint64) badELF {
+	m := &p.mm
+	start := base + pageDown(s.va)
+	fileEnd := base + s.va + s.fileSize
+	end := pageUp(base + s.va + s.memSize)
+	anon := start
+	if s.fileSize > 0 {
+		anon = pageUp(fileEnd)
+		m.unmap(start, anon) // a page that the segment before shares is this one's
+		f.Retain()
+		m.areas.add(area{start: start, end: anon, kind: s.kind, file: f, off: pageDown(s.off)})
+	}
+	if anon < end {
+		m.unmap(anon, end)
+		m.areas.add(area{start: anon, end: end, kind: s.kind})
+	}
+	if s.memSize > s.fileSize && fileEnd != anon {
+		// The file's last page goes on in BSS, which is zero.
+		a := m.areas.find(fileEnd)
+		if ft := m.private(a, pageDown(fileEnd)); ft.sig != 0 {
+			if ft == oomFault {
+				return badELF{vfs.ENOMEM, "cannot be started: out of memory"}
+			}
+			return badELF{vfs.EIO, "cannot be read"}
+		}
+		page, _, _ := m.space.Lookup(pageDown(fileEnd))
+		clear(page.Bytes(pageSize)[fileEnd%pageSize:])
+	}
+	return badELF{}
+}
+
+// Entries of the auxiliary vector (include/uapi/linux/auxvec.h).
+const (
+	atNull     = 0
+	atPhdr     = 3
+	atPhent    = 4
+	atPhnum    = 5
+	atPagesz   = 6
+	atBase     = 7
+	atFlags    = 8
+	atEntry    = 9
+	atUID      = 11
+	atEUID     = 12
+	atGID      = 13
+	atEGID     = 14
+	atPlatform = 15
+	atHwcap    = 16
+	atClktck   = 17
+	atSecure   = 23
+	atRandom   = 25
+	atHwcap2   = 26
+	atExecfn   = 31
+)
+
+// baselineFeatures are the bits of CPUID leaf 1, EDX, that every x86-64 CPU has. Programs ask CPUID themselves for more.
+const baselineFeatures = 0x078bfbfd
+
+const clockTick = 100 // USER_HZ: per second
+
+// maxArgs bounds the bytes of arguments and environment: a quarter of the stack, as in Linux.
+const maxArgs = stackSize / 4
+
+// buildStack lays out what a program finds above its first stack pointer (System V ABI for x86-64, 3.4.1): argc, argv,
+// envp, auxv, and above those the strings.
+func (p *process) buildStack(path string, entry, phdrs uint64, numProgs int) (sp uint64, err vfs.Errno) {
+	size := len(path) + 1
+	for _, s := range p.args {
+		size += len(s) + 1
+	}
+	for _, s := range p.env {
+		size += len(s) + 1
+	}
+	count := len(p.args) + len(p.env)
+	if size > maxArgs || count > maxArgs/8 || size+8*count > maxArgs {
+		return 0, vfs.E2BIG
+	}
+	var random [16]byte
+	ring0.Random(random[:])
+
+	// The strings, from the top down, so that argv and envp are contiguous as Linux has them.
+	const platform = "x86_64"
+	strs := make([]byte, 0, size+len(platform)+1+len(random))
+	platformAt := len(strs)
+	strs = append(append(strs, platform...), 0)
+	randomAt := len(strs)
+	strs = append(strs, random[:]...)
+	argsAt := len(strs)
+	for _, s := range p.args {
+		strs = append(append(strs, s...), 0)
+	}
+	envAt := len(strs)
+	for _, s := range p.env {
+		strs = append(append(strs, s...), 0)
+	}
+	pathAt := len(strs)
+	strs = append(append(strs, path...), 0)
+	base := (stackTop - 8 - uint64(len(strs))) &^ 15
+	p.argStart, p.argEnd = base+uint64(argsAt), base+uint64(envAt)
+	p.envStart, p.envEnd = p.argEnd, base+uint64(pathAt)
+
+	aux := [...]uint64{
+		atHwcap, baselineFeatures,
+		atPagesz, pageSize,
+		atClktck, clockTick,
+		atPhdr, phdrs,
+		atPhent, progSize,
+		atPhnum, uint64(numProgs),
+		atBase, 0,
+		atFlags, 0,
+		atEntry, entry,
+		atUID, 0,
+		atEUID, 0,
+		atGID, 0,
+		atEGID, 0,
+		atSecure, 0,
+		atRandom, base + uint64(randomAt),
+		atHwcap2, 0,
+		atExecfn, base + uint64(pathAt),
+		atPlatform, base + uint64(platformAt),
+		atNull, 0,
+	}
+	words := make([]byte, 8*(1+len(p.args)+1+len(p.env)+1+len(aux)))
+	sp = (base - uint64(len(words))) &^ 15
+	w := words
+	put := func(v uint64) {
+		set64(w, v)
+		w = w[8:]
+	}
+	put(uint64(len(p.args)))
+	at := p.argStart
+	for _, s := range p.args {
+		put(at)
+		at += uint64(len(s)) + 1
+	}
+	put(0)
+	for _, s := range p.env {
+		put(at)
+		at += uint64(len(s)) + 1
+	}
+	put(0)
+	auxAt := len(words) - len(w)
+	for _, v := range aux {
+		put(v)
+	}
+	p.auxv = words[auxAt:]
+	if !p.mm.copyOut(base, strs) || !p.mm.copyOut(sp, words) {
+		return 0, vfs.ENOMEM
+	}
+	return sp, 0
+}

@@ -1,0 +1,348 @@
+package linux
+
+import (
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
+	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
+)
+
+// thePID is the process id of the program: there is no other process.
+const thePID = 1
+
+// Flags of clone(2) (include/uapi/linux/sched.h).
+const (
+	cloneVM            = 0x100
+	cloneFS            = 0x200
+	cloneFiles         = 0x400
+	cloneSighand       = 0x800
+	cloneThread        = 0x10000
+	cloneSysvsem       = 0x40000
+	cloneSettls        = 0x80000
+	cloneParentSettid  = 0x100000
+	cloneChildCleartid = 0x200000
+	cloneDetached      = 0x400000
+	cloneChildSettid   = 0x1000000
+	cloneIO            = 0x80000000
+	cloneThreadFlags   = cloneVM | cloneFS | cloneFiles | cloneSighand | cloneThread
+	cloneKnown         = cloneThreadFlags | cloneSysvsem | cloneSettls | cloneParentSettid | cloneChildCleartid |
+		cloneDetached | cloneChildSettid | cloneIO
+)
+
+// clone makes a thread. A process cannot be made: fork and vfork are not there.
+func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64) int64 {
+	if flags&cloneThread == 0 {
+		return p.notThere(nrFork)
+	}
+	if flags&cloneThreadFlags != cloneThreadFlags || flags&^uint64(cloneKnown) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	if flags&cloneSettls != 0 && tls >= userEnd {
+		return -int64(vfs.EPERM)
+	}
+	if p.numTh >= maxThreads {
+		return -int64(vfs.EAGAIN)
+	}
+	ctx := ring0.NewContext()
+	*ctx = *t.ctx
+	ctx.RAX = 0
+	if stack != 0 {
+		ctx.RSP = stack
+	}
+	if flags&cloneSettls != 0 {
+		ctx.FSBase = tls
+	}
+	n := p.newThread(ctx)
+	n.mask, n.name = t.mask, t.name
+	if flags&cloneParentSettid != 0 {
+		p.mm.put32(parentTID, uint32(n.tid))
+	}
+	if flags&cloneChildSettid != 0 {
+		p.mm.put32(childTID, uint32(n.tid))
+	}
+	if flags&cloneChildCleartid != 0 {
+		n.clearTID = childTID
+	}
+	p.run.push(n)
+	return int64(n.tid)
+}
+
+// clone3 is clone with its arguments in memory (struct clone_args).
+func (p *process) clone3(t *thread, addr, size uint64) int64 {
+	if size < 64 || size > pageSize {
+		return -int64(vfs.EINVAL)
+	}
+	var b [88]byte
+	if !p.mm.copyIn(b[:min(size, 88)], addr) {
+		return -int64(vfs.EFAULT)
+	}
+	flags, stack := le64(b[0:]), le64(b[40:])
+	if stack != 0 {
+		stack += le64(b[48:])
+	}
+	if le64(b[32:]) != 0 && flags&cloneThread != 0 || le64(b[64:]) != 0 { // a signal at exit, chosen thread ids
+		return -int64(vfs.EINVAL)
+	}
+	return p.clone(t, flags, stack, le64(b[24:]), le64(b[16:]), le64(b[56:]))
+}
+
+func (p *process) archPrctl(t *thread, op, addr uint64) int64 {
+	switch op {
+	case 0x1001, 0x1002: // ARCH_SET_GS, ARCH_SET_FS
+		if addr >= userEnd {
+			return -int64(vfs.EPERM)
+		}
+		if op == 0x1001 {
+			t.ctx.GSBase = addr
+		} else {
+			t.ctx.FSBase = addr
+		}
+		return 0
+	case 0x1003, 0x1004: // ARCH_GET_FS, ARCH_GET_GS
+		v := t.ctx.FSBase
+		if op == 0x1004 {
+			v = t.ctx.GSBase
+		}
+		if !p.mm.put64(addr, v) {
+			return -int64(vfs.EFAULT)
+		}
+		return 0
+	}
+	return -int64(vfs.EINVAL)
+}
+
+func (p *process) prctl(t *thread, op, a, b uint64) int64 {
+	const (
+		setPdeathsig, getPdeathsig = 1, 2
+		getDumpable, setDumpable   = 3, 4
+		setName, getName           = 15, 16
+		getSeccomp                 = 21
+		capbsetRead                = 23
+		getSecurebits              = 27
+		setTimerslack              = 29
+		getTimerslack              = 30
+		setNoNewPrivs              = 38
+		getNoNewPrivs              = 39
+		setTHPDisable              = 41
+		getTHPDisable              = 42
+	)
+	switch op {
+	case setName:
+		t.name = [16]byte{}
+		for i := range len(t.name) - 1 {
+			if !p.mm.copyIn(t.name[i:i+1], a+uint64(i)) {
+				return -int64(vfs.EFAULT)
+			}
+			if t.name[i] == 0 {
+				break
+			}
+		}
+		return 0
+	case getName:
+		if !p.mm.copyOut(a, t.name[:]) {
+			return -int64(vfs.EFAULT)
+		}
+		return 0
+	case setPdeathsig, setDumpable, setTimerslack, setNoNewPrivs, setTHPDisable:
+		return 0
+	case getDumpable, capbsetRead:
+		return 1
+	case getTimerslack:
+		return 50000
+	case getSeccomp, getSecurebits, getNoNewPrivs, getTHPDisable:
+		return 0
+	case getPdeathsig:
+		if !p.mm.put32(a, 0) {
+			return -int64(vfs.EFAULT)
+		}
+		return 0
+	}
+	return -int64(vfs.EINVAL)
+}
+
+// Resources of getrlimit(2).
+const (
+	rlimitStack  = 3
+	rlimitCore   = 4
+	rlimitNofile = 7
+	numRlimits   = 16
+)
+
+// rlimit is the same for all who ask: nothing but files and the stack is limited, and what the program sets is ignored.
+func (p *process) rlimit(which, set, old uint64) int64 {
+	if which >= numRlimits {
+		return -int64(vfs.EINVAL)
+	}
+	var b [16]byte
+	if set != 0 {
+		if !p.mm.copyIn(b[:], set) {
+			return -int64(vfs.EFAULT)
+		}
+		if le64(b[:]) > le64(b[8:]) {
+			return -int64(vfs.EINVAL)
+		}
+	}
+	if old != 0 {
+		cur, most := ^uint64(0), ^uint64(0)
+		switch which {
+		case rlimitStack:
+			cur = stackSize
+		case rlimitCore:
+			cur = 0
+		case rlimitNofile:
+			cur, most = maxFiles, maxFiles
+		}
+		set64(b[:], cur)
+		set64(b[8:], most)
+		if !p.mm.copyOut(old, b[:]) {
+			return -int64(vfs.EFAULT)
+		}
+	}
+	return 0
+}
+
+func (p *process) getrusage(who, addr uint64) int64 {
+	if w := int32(who); w != 0 && w != 1 && w != -1 {
+		return -int64(vfs.EINVAL)
+	}
+	var b [144]byte
+	if int32(who) != -1 {
+		now := ring0.Nanotime()
+		set64(b[0:], now/1e9)
+		set64(b[8:], now%1e9/1000)
+		set64(b[32:], p.mm.pages*pageSize/1024)
+	}
+	if !p.mm.copyOut(addr, b[:]) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
+}
+
+func (p *process) times(addr uint64) int64 {
+	ticks := ring0.Nanotime() / (1e9 / clockTick)
+	if addr != 0 {
+		var b [32]byte
+		set64(b[:], ticks)
+		if !p.mm.copyOut(addr, b[:]) {
+			return -int64(vfs.EFAULT)
+		}
+	}
+	return int64(ticks)
+}
+
+func (p *process) sysinfo(addr uint64) int64 {
+	var b [112]byte
+	total, free := mem.Stats()
+	set64(b[0:], ring0.Nanotime()/1e9)
+	set64(b[32:], total*pageSize)
+	set64(b[40:], free*pageSize)
+	set16(b[80:], uint16(p.numTh))
+	set32(b[104:], 1) // unit of the sizes, in bytes
+	if !p.mm.copyOut(addr, b[:]) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
+}
+
+func (p *process) uname(addr uint64) int64 {
+	const field = 65
+	var b [6 * field]byte
+	for i, s := range [...]string{"Linux", p.host, procfs.Release, procfs.Version, "x86_64", "(none)"} {
+		copy(b[i*field:(i+1)*field-1], s)
+	}
+	if !p.mm.copyOut(addr, b[:]) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
+}
+
+func (p *process) getrandom(addr, size, flags uint64) int64 {
+	if flags&^uint64(7) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	size = min(size, maxIO)
+	if !userRange(addr, size) {
+		return -int64(vfs.EFAULT)
+	}
+	done := uint64(0)
+	for done < size {
+		b := p.mm.piece(addr+done, size-done, protWrite)
+		if b == nil {
+			if done == 0 {
+				return -int64(vfs.EFAULT)
+			}
+			break
+		}
+		ring0.Random(b)
+		done += uint64(len(b))
+	}
+	return int64(done)
+}
+
+// getaffinity tells of the one CPU.
+func (p *process) getaffinity(tid, size, addr uint64) int64 {
+	if size < 8 || size%8 != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	if tid != 0 && p.byTID(int(int32(tid))) == nil {
+		return -int64(vfs.ESRCH)
+	}
+	if !p.mm.put64(addr, 1) {
+		return -int64(vfs.EFAULT)
+	}
+	return 8
+}
+
+func (p *process) setaffinity(tid, size, addr uint64) int64 {
+	if tid != 0 && p.byTID(int(int32(tid))) == nil {
+		return -int64(vfs.ESRCH)
+	}
+	var b [8]byte
+	if !p.mm.copyIn(b[:min(size, 8)], addr) {
+		return -int64(vfs.EFAULT)
+	}
+	if b[0]&1 == 0 {
+		return -int64(vfs.EINVAL)
+	}
+	return 0
+}
+
+func (p *process) membarrier(cmd, flags uint64) int64 {
+	// One CPU runs all threads, so every barrier is there already: GLOBAL, GLOBAL_EXPEDITED and its registration,
+	// PRIVATE_EXPEDITED and its registration, the same for SYNC_CORE.
+	const known = 1 | 2 | 4 | 8 | 16 | 32 | 64
+	switch {
+	case flags != 0:
+		return -int64(vfs.EINVAL)
+	case cmd == 0:
+		return known
+	case cmd&^known == 0 && cmd&(cmd-1) == 0:
+		return 0
+	}
+	return -int64(vfs.EINVAL)
+}
+
+func (p *process) getcpu(cpu, node uint64) int64 {
+	if cpu != 0 && !p.mm.put32(cpu, 0) || node != 0 && !p.mm.put32(node, 0) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
+}
+
+// threeIDs is getresuid and getresgid.
+func (p *process) threeIDs(a, b, c uint64) int64 {
+	if !p.mm.put32(a, 0) || !p.mm.put32(b, 0) || !p.mm.put32(c, 0) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
+}
+
+// setID allows what changes nothing: the program is root and stays so.
+func setID(ids ...uint64) int64 {
+	for _, id := range ids {
+		if id := uint32(id); id != 0 && id != ^uint32(0) {
+			return -int64(vfs.EPERM)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,373 @@
+package linux
+
+import (
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
+)
+
+// sleepOnFiles makes t wait until something happens to some file, or for the nanoseconds of timeout if limited. done means
+// that the wait is over: nothing happened.
+func (p *process) sleepOnFiles(t *thread, limited bool, timeout uint64) (done bool, r int64) {
+	if t.timedOut || limited && timeout == 0 {
+		return true, 0
+	}
+	if p.deliverable(t) {
+		return true, -int64(eRestartNoHand)
+	}
+	deadline := t.deadline
+	if !t.waiting {
+		deadline = 0
+		if limited {
+			deadline = after(timeout)
+		}
+	}
+	return false, p.blockOnFile(t, nil, deadline, eRestartNoHand)
+}
+
+// timeoutOf reads the timeout of ppoll, pselect6 and epoll_pwait2.
+func (p *process) timeoutOf(addr uint64) (limited bool, ns uint64, err vfs.Errno) {
+	if addr == 0 {
+		return false, 0, 0
+	}
+	ns, err = p.getTime(addr)
+	return true, ns, err
+}
+
+// milliseconds is the timeout of poll and epoll_wait; negative is for ever.
+func milliseconds(ms uint64) (limited bool, ns uint64) {
+	if int32(ms) < 0 {
+		return false, 0
+	}
+	return true, uint64(uint32(ms)) * 1e6
+}
+
+// poll waits until one of count files of the array at addr has an event.
+func (p *process) poll(t *thread, addr, count uint64, limited bool, timeout uint64) int64 {
+	if count > maxFiles {
+		return -int64(vfs.EINVAL)
+	}
+	if !userRange(addr, 8*count) {
+		return -int64(vfs.EFAULT)
+	}
+	ready := int64(0)
+	var b [8]byte
+	for i := range count {
+		at := addr + 8*i
+		if !p.mm.copyIn(b[:], at) {
+			return -int64(vfs.EFAULT)
+		}
+		fd, want := int32(le32(b[:])), uint32(le16(b[4:]))
+		var got uint32
+		if fd >= 0 {
+			if f := p.file(uint64(fd)); f == nil || f.Flags&vfs.OPath != 0 {
+				got = vfs.PollNval
+			} else {
+				got = pollOf(f) & (want | vfs.PollErr | vfs.PollHup)
+			}
+		}
+		if got != 0 {
+			ready++
+		}
+		set16(b[6:], uint16(got))
+		if !p.mm.copyOut(at+6, b[6:]) {
+			return -int64(vfs.EFAULT)
+		}
+	}
+	if ready > 0 {
+		return ready
+	}
+	_, r := p.sleepOnFiles(t, limited, timeout)
+	return r
+}
+
+// The synonyms of POLLIN and POLLOUT that programs may ask for.
+const (
+	pollRdNorm = 0x40
+	pollWrNorm = 0x100
+)
+
+func pollOf(f *vfs.File) uint32 {
+	ev := f.Node.Poll()
+	if ev&vfs.PollIn != 0 {
+		ev |= pollRdNorm
+	}
+	if ev&vfs.PollOut != 0 {
+		ev |= pollWrNorm
+	}
+	return ev
+}
+
+// selectFiles is select and pselect6: sets of n bits at in, out and except.
+func (p *process) selectFiles(t *thread, n, in, out, except uint64, limited bool, timeout uint64) int64 {
+	if int32(n) < 0 {
+		return -int64(vfs.EINVAL)
+	}
+	n = min(uint64(uint32(n)), maxFiles)
+	size := (n + 63) / 64 * 8
+	addrs := [3]uint64{in, out, except}
+	wanted := [3]uint32{vfs.PollIn | vfs.PollHup | vfs.PollErr, vfs.PollOut | vfs.PollErr, vfs.PollPri}
+	sets := make([]byte, 6*size)
+	for i, at := range addrs {
+		if at != 0 && !p.mm.copyIn(sets[uint64(i)*size:uint64(i+1)*size], at) {
+			return -int64(vfs.EFAULT)
+		}
+	}
+	ready := int64(0)
+	for fd := range n {
+		for i := range uint64(3) {
+			if sets[i*size+fd/8]>>(fd%8)&1 == 0 {
+				continue
+			}
+			f := p.file(fd)
+			if f == nil {
+				return -int64(vfs.EBADF)
+			}
+			if f.Node.Poll()&wanted[i] != 0 {
+				sets[(3+i)*size+fd/8] |= 1 << (fd % 8)
+				ready++
+			}
+		}
+	}
+	if ready == 0 {
+		if done, r := p.sleepOnFiles(t, limited, timeout); !done || r != 0 {
+			return r
+		}
+	}
+	for i, at := range addrs {
+		if at != 0 && !p.mm.copyOut(at, sets[uint64(3+i)*size:uint64(4+i)*size]) {
+			return -int64(vfs.EFAULT)
+		}
+	}
+	return ready
+}
+
+// epoll is the set of files of an epoll descriptor.
+type epoll struct {
+	vfs.Base
+	p     *process
+	watch []watch
+	next  int // where the search for ready files begins, so that all get their turn
+	opens int
+}
+
+// watch is one file of the set. fresh says that something happened to it since it was last reported.
+type watch struct {
+	fd     int
+	file   *vfs.File
+	events uint32
+	data   uint64
+	fresh  bool
+}
+
+// Flags of epoll_ctl's events.
+const (
+	epollOneshot = 1 << 30
+	epollET      = 1 << 31
+	epollFlags   = epollOneshot | epollET | 1<<28 | 1<<29
+)
+
+func (p *process) epollCreate(flags uint64) int64 {
+	if flags&^uint64(vfs.OCloexec) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	e := &epoll{p: p}
+	p.epolls = append(p.epolls, e)
+	return p.install(vfs.NewFile(anonymous(e, "anon_inode:[eventpoll]", 0), vfs.ReadWriteF), 0, flags != 0)
+}
+
+func (e *epoll) Attr(a *vfs.Attr) { *a = vfs.Attr{Ino: 1, Mode: 0o600, Nlink: 1} }
+
+func (e *epoll) Retain() { e.opens++ }
+
+func (e *epoll) Release() {
+	if e.opens--; e.opens > 0 {
+		return
+	}
+	for i, o := range e.p.epolls {
+		if o == e {
+			e.p.epolls = append(e.p.epolls[:i], e.p.epolls[i+1:]...)
+			return
+		}
+	}
+}
+
+// got returns the events that a watch has to report.
+func (w *watch) got() uint32 {
+	if w.events&^epollFlags == 0 || w.events&epollET != 0 && !w.fresh {
+		return 0
+	}
+	return pollOf(w.file) & (w.events | vfs.PollErr | vfs.PollHup)
+}
+
+func (e *epoll) Poll() uint32 {
+	for i := range e.watch {
+		if e.watch[i].got() != 0 {
+			return vfs.PollIn
+		}
+	}
+	return 0
+}
+
+// reaches reports whether e is, or watches through others, the set o.
+func (e *epoll) reaches(o *epoll, depth int) bool {
+	if e == o || depth == 0 {
+		return true
+	}
+	for i := range e.watch {
+		if sub, ok := e.watch[i].file.Node.(*epoll); ok && sub.reaches(o, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *process) epollOf(fd uint64) (*epoll, vfs.Errno) {
+	f := p.file(fd)
+	if f == nil {
+		return nil, vfs.EBADF
+	}
+	if e, ok := f.Node.(*epoll); ok {
+		return e, 0
+	}
+	return nil, vfs.EINVAL
+}
+
+func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
+	const (
+		ctlAdd, ctlDel, ctlMod = 1, 2, 3
+		maxDepth               = 5
+	)
+	e, err := p.epollOf(epfd)
+	if err != 0 {
+		return -int64(err)
+	}
+	f := p.file(fd)
+	if f == nil {
+		return -int64(vfs.EBADF)
+	}
+	var b [12]byte
+	if op != ctlDel && !p.mm.copyIn(b[:], addr) {
+		return -int64(vfs.EFAULT)
+	}
+	if f.Kind == vfs.TypeReg || f.Kind == vfs.TypeDir {
+		return -int64(vfs.EPERM) // always ready, so Linux refuses them
+	}
+	if sub, ok := f.Node.(*epoll); ok {
+		if sub == e {
+			return -int64(vfs.EINVAL)
+		}
+		if sub.reaches(e, maxDepth) {
+			return -int64(vfs.ELOOP)
+		}
+	}
+	i := 0
+	for i < len(e.watch) && (e.watch[i].fd != int(uint32(fd)) || e.watch[i].file != f) {
+		i++
+	}
+	found := i < len(e.watch)
+	w := watch{fd: int(uint32(fd)), file: f, events: le32(b[:]), data: le64(b[4:]), fresh: true}
+	switch op {
+	case ctlAdd:
+		if found {
+			return -int64(vfs.EEXIST)
+		}
+		e.watch = append(e.watch, w)
+	case ctlMod:
+		if !found {
+			return -int64(vfs.ENOENT)
+		}
+		e.watch[i] = w
+	case ctlDel:
+		if !found {
+			return -int64(vfs.ENOENT)
+		}
+		e.watch = append(e.watch[:i], e.watch[i+1:]...)
+		return 0
+	default:
+		return -int64(vfs.EINVAL)
+	}
+	p.fileEvent(e)
+	return 0
+}
+
+// epollWait reports up to limit ready files.
+func (p *process) epollWait(t *thread, epfd, addr, limit uint64, limited bool, timeout uint64) int64 {
+	e, err := p.epollOf(epfd)
+	if err != 0 {
+		return -int64(err)
+	}
+	if int32(limit) <= 0 || limit > 1<<26 {
+		return -int64(vfs.EINVAL)
+	}
+	if !userRange(addr, 12*limit) {
+		return -int64(vfs.EFAULT)
+	}
+	n := uint64(0)
+	var b [12]byte
+	count := len(e.watch)
+	for k := 0; k < count && n < limit; k++ {
+		i := (e.next + k) % count
+		w := &e.watch[i]
+		got := w.got()
+		if got == 0 {
+			continue
+		}
+		set32(b[:], got)
+		set64(b[4:], w.data)
+		if !p.mm.copyOut(addr+12*n, b[:]) {
+			if n == 0 {
+				return -int64(vfs.EFAULT)
+			}
+			break
+		}
+		n++
+		w.fresh = false
+		if w.events&epollOneshot != 0 {
+			w.events &= epollFlags
+		}
+		if n == limit {
+			e.next = i + 1
+		}
+	}
+	if n > 0 {
+		return int64(n)
+	}
+	done, r := p.sleepOnFiles(t, limited, timeout)
+	if done && r == -int64(eRestartNoHand) {
+		r = -int64(vfs.EINTR)
+	}
+	if !done {
+		t.onSignal = vfs.EINTR // even with SA_RESTART: signal(7)
+	}
+	return r
+}
+
+// forgetWatches drops a closed descriptor from the epoll sets, as far as no other descriptor keeps its file open. Linux
+// does so by file; a duplicate keeps the watch.
+func (p *process) forgetWatches(fd int, f *vfs.File) {
+	if len(p.epolls) == 0 {
+		return
+	}
+	for i := range p.files {
+		if p.files[i].file == f {
+			return
+		}
+	}
+	for _, e := range p.epolls {
+		for i := 0; i < len(e.watch); {
+			if e.watch[i].file == f {
+				e.watch = append(e.watch[:i], e.watch[i+1:]...)
+			} else {
+				i++
+			}
+		}
+	}
+}
+
+// after returns the moment ns nanoseconds from now; one that never comes if that is beyond the clock.
+func after(ns uint64) uint64 {
+	if t := ring0.Nanotime() + ns; t >= ns {
+		return t
+	}
+	return ^uint64(0)
+}

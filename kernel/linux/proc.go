@@ -1,0 +1,122 @@
+package linux
+
+import (
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
+	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
+)
+
+// What /proc shows of the process.
+
+// Exe returns the program's file.
+func (p *process) Exe() *vfs.Loc { return p.exe }
+
+// Cwd returns the working directory.
+func (p *process) Cwd() *vfs.Loc { return p.cwd }
+
+// File returns an open file, or nil.
+func (p *process) File(fd int) *vfs.File { return p.file(uint64(fd)) }
+
+// MaxFile returns the bound of the descriptors.
+func (p *process) MaxFile() int { return len(p.files) }
+
+// Namespace returns the mounts.
+func (p *process) Namespace() *vfs.Namespace { return p.ns }
+
+// Hostname returns the machine's name.
+func (p *process) Hostname() string { return p.host }
+
+// ProcText writes one of the files of /proc/self.
+func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
+	switch k {
+	case procfs.Cmdline:
+		p.userText(t, p.argStart, p.argEnd)
+	case procfs.Environ:
+		p.userText(t, p.envStart, p.envEnd)
+	case procfs.Auxv:
+		*t = append(*t, p.auxv...)
+	case procfs.Comm:
+		t.Str(p.comm()).Str("\n")
+	case procfs.Maps:
+		p.mapsText(t)
+	case procfs.Stat:
+		size, resident := p.mm.memoryStats()
+		t.Str("1 (").Str(p.comm()).Str(") R 0 1 1 0 -1 0 0 0 0 0 ")
+		ticks := ring0.Nanotime() / (1e9 / clockTick)
+		t.Dec(ticks).Str(" 0 0 0 20 0 ").Dec(uint64(p.numTh)).Str(" 0 0 ")
+		t.Dec(size * pageSize).Str(" ").Dec(resident).Str(" 18446744073709551615 0 0 ").Dec(stackTop)
+		t.Str(" 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 ").Dec(p.mm.brk.start).Str(" ").Dec(p.argStart).Str(" ").Dec(p.argEnd)
+		t.Str(" ").Dec(p.envStart).Str(" ").Dec(p.envEnd).Str(" 0\n")
+	case procfs.Statm:
+		size, resident := p.mm.memoryStats()
+		t.Dec(size).Str(" ").Dec(resident).Str(" 0 0 0 0 0\n")
+	case procfs.Status:
+		size, resident := p.mm.memoryStats()
+		t.Str("Name:\t").Str(p.comm()).Str("\nUmask:\t").Oct(uint64(p.umask), 4)
+		t.Str("\nState:\tR (running)\nTgid:\t1\nNgid:\t0\nPid:\t1\nPPid:\t0\nTracerPid:\t0\n")
+		t.Str("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t").Dec(uint64(len(p.files)))
+		t.Str("\nVmSize:\t").DecPad(size*pageSize/1024, 8).Str(" kB\nVmRSS:\t").DecPad(resident*pageSize/1024, 8)
+		t.Str(" kB\nThreads:\t").Dec(uint64(p.numTh)).Str("\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n")
+	}
+}
+
+// comm is the name of the program, which its first thread may have set.
+func (p *process) comm() string {
+	name := &p.name
+	if t := p.byTID(thePID); t != nil {
+		name = &t.name
+	}
+	n := 0
+	for n < len(name) && name[n] != 0 {
+		n++
+	}
+	return string(name[:n])
+}
+
+// userText appends what the program now has at its arguments' place, as Linux does: programs rename themselves so.
+func (p *process) userText(t *vfs.Text, start, end uint64) {
+	b := make([]byte, end-start)
+	if p.mm.copyIn(b, start) {
+		*t = append(*t, b...)
+	}
+}
+
+func (p *process) mapsText(t *vfs.Text) {
+	for i := range p.mm.areas {
+		a := &p.mm.areas[i]
+		at := len(*t)
+		t.Hex(a.start, 8).Str("-").Hex(a.end, 8).Str(" ")
+		letter := func(bit uint32, s string) {
+			if a.kind&bit == 0 {
+				s = "-"
+			}
+			t.Str(s)
+		}
+		letter(protRead, "r")
+		letter(protWrite, "w")
+		letter(protExec, "x")
+		if a.kind&areaShared != 0 {
+			t.Str("s ")
+		} else {
+			t.Str("p ")
+		}
+		t.Hex(a.off, 8)
+		var dev, ino uint64
+		name := ""
+		switch {
+		case a.file != nil:
+			var attr vfs.Attr
+			a.file.Node.Attr(&attr)
+			dev, ino, name = p.device(a.file.Loc), attr.Ino, a.file.Loc.Path()
+		case a.kind&areaHeap != 0:
+			name = "[heap]"
+		case a.kind&areaStack != 0:
+			name = "[stack]"
+		}
+		t.Str(" 00:").Hex(dev, 2).Str(" ").Dec(ino).Str(" ")
+		for len(*t)-at < 73 {
+			t.Str(" ")
+		}
+		t.Str(name).Str("\n")
+	}
+}
