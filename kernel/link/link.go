@@ -76,7 +76,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 			end, (end-layout.MaxKernelEnd)>>10)
 	}
 	type load struct {
-		layout.Segment
+		segment
 		data []byte
 	}
 	var loads []load
@@ -87,7 +87,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 		if p.Vaddr < layout.KernelBase+layout.KernelPhys || p.Vaddr%4096 != 0 || p.Filesz > p.Memsz {
 			return nil, fmt.Errorf("kernel: segment at %#x is not in the kernel's place", p.Vaddr)
 		}
-		l := load{Segment: layout.Segment{
+		l := load{segment: segment{
 			Phys: p.Vaddr - layout.KernelBase, Size: p.Memsz,
 			Write: p.Flags&elf.PF_W != 0, Exec: p.Flags&elf.PF_X != 0,
 		}}
@@ -104,16 +104,16 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 		return nil, fmt.Errorf("kernel: %d segments, want 1 to %d", len(loads), abi.MaxDiskSegments-3)
 	}
 	sort.Slice(loads, func(i, j int) bool { return loads[i].Phys < loads[j].Phys })
-	segments := make([]layout.Segment, len(loads))
+	segments := make([]segment, len(loads))
 	for i, l := range loads {
-		segments[i] = l.Segment
+		segments[i] = l.segment
 		if i > 0 && l.Phys < segments[i-1].Phys+segments[i-1].Size {
 			return nil, fmt.Errorf("kernel: segments overlap at %#x", l.Phys)
 		}
 	}
 	// The first whole page of the kernel stack is its guard.
 	guard := (want[ring0+"kernelStack"] - layout.KernelBase + 4095) &^ 4095
-	low := layout.Low(f.Entry, want[ring0+"taskState"], segments, []uint64{guard})
+	low := lowSegment(f.Entry, want[ring0+"taskState"], segments, []uint64{guard})
 
 	build := strings.Join(append([]string{fmt.Sprintf("abi=%d", abi.Version), "go=" + goVersion(goELF)}, info...), "\n") + "\n"
 	le := binary.LittleEndian
@@ -133,7 +133,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 	copy(low[layout.NotesOff:], notes)
 
 	// The file: headers in the first page, then the segments back to back, each a whole number of pages.
-	loads = append([]load{{Segment: layout.Segment{Phys: layout.LowPhys, Size: layout.LowSize, Write: true, Exec: true}, data: low}}, loads...)
+	loads = append([]load{{segment: segment{Phys: layout.LowPhys, Size: layout.LowSize, Write: true, Exec: true}, data: low}}, loads...)
 	out := make([]byte, abi.KernelHeaderSize)
 	var progs []elf.Prog64
 	for _, l := range loads {

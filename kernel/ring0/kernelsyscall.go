@@ -225,6 +225,7 @@ func kernelUnmapRange(addr, size uint64) {
 	if addr < layout.HeapBase || size > layout.HeapSize || addr+size > layout.HeapBase+layout.HeapSize {
 		return
 	}
+	knownMapped = 0
 	for va, ok := mem.KernelNext(addr, addr+size); ok; va, ok = mem.KernelNext(va, addr+size) {
 		if f := mem.KernelUnmap(va); f != 0 {
 			mem.KernelFree(f)
@@ -236,8 +237,21 @@ func kernelUnmapRange(addr, size uint64) {
 // kernelWritable reports whether kernel context may access the eight bytes at an address of ordinary Go; memory that is
 // mapped on demand is mapped by this.
 func kernelWritable(addr uint64) bool {
-	return kernelMapped(addr) && kernelMapped(addr+7)
+	// Most are on the stack of one page, one after the other.
+	if page := addr &^ (mem.PageSize - 1); page == knownMapped && addr <= page+mem.PageSize-8 {
+		return true
+	}
+	if !kernelMapped(addr) || !kernelMapped(addr+7) {
+		return false
+	}
+	if addr >= layout.HeapBase && addr < layout.KernelBase {
+		knownMapped = addr &^ (mem.PageSize - 1)
+	}
+	return true
 }
+
+// knownMapped is a page of the heap's region that is mapped.
+var knownMapped uint64
 
 func kernelMapped(addr uint64) bool {
 	if addr >= layout.KernelBase+layout.KernelPhys || addr >= layout.DirectMap && addr < layout.DirectMap+ramEnd {
