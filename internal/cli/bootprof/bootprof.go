@@ -75,16 +75,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitFine
 	}
-	code := exitCode(err)
-	if code >= exitSignal {
-		err = fmt.Errorf("%w; the VM was stopped and nothing was written", context.Cause(ctx))
+	var interrupt *signalError
+	if ctx.Err() != nil && errors.As(context.Cause(ctx), &interrupt) {
+		fmt.Fprintf(stderr, "bootprof: %v; the VM was stopped and nothing was written\n", interrupt)
+		return exitSignal + int(interrupt.sig)
 	}
 	all := failures{err}
 	errors.As(err, &all)
 	for _, e := range all {
 		fmt.Fprintf(stderr, "bootprof: %v\n", e)
 	}
-	return code
+	return exitCode(err)
 }
 
 // failures is what was wrong with boots that came to their end, the worst first: each is told on a line of its own, and
@@ -96,10 +97,6 @@ func (f failures) Unwrap() []error { return f }
 
 // exitCode returns the exit code for an error.
 func exitCode(err error) int {
-	var se *signalError
-	if errors.As(err, &se) {
-		return exitSignal + int(se.sig)
-	}
 	var ee *exitError
 	if errors.As(err, &ee) {
 		return ee.code

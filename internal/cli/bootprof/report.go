@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -130,15 +129,19 @@ func spent(v boottrace.Verdict) string {
 	return fmt.Sprintf(what, amount(v.Budget, v.Measured.Median)) + " (" + runs + ")"
 }
 
+// limit spells a budget as its flag.
 func limit(v boottrace.Verdict) string {
-	return v.Budget + " " + strings.TrimSuffix(amount(v.Budget, v.Limit), ".00 ms")
+	if v.Budget == "boot" {
+		return "boot " + time.Duration(v.Limit).String()
+	}
+	return v.Budget + " " + amount(v.Budget, v.Limit)
 }
 
 // amount formats an amount of what a budget limits.
 func amount(budget string, n float64) string {
 	switch budget {
 	case "boot":
-		return fmt.Sprintf("%.2f ms", float64(time.Duration(n))/1e6)
+		return fmt.Sprintf("%.2f ms", n/1e6)
 	case "memory":
 		return fmt.Sprintf("%.0f bytes", n)
 	}

@@ -45,7 +45,7 @@ func (s series) run(ctx context.Context, p *plan, rec *boottrace.Recording, tell
 		err := add(boottrace.Counting)
 		switch {
 		case err == nil:
-		case s.mustCount || exitCode(err) >= exitSignal:
+		case s.mustCount || ctx.Err() != nil:
 			return nil, inSeries(err, "counting boot", i, s.counting)
 		case errors.Is(err, plugin.ErrNoCompiler):
 			tell.note("instructions were not counted: %v", err)

@@ -92,6 +92,9 @@ func (t *target) inspect() error {
 		return nil
 	}
 	e, err := elf.NewFile(f)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("the file is truncated")
+	}
 	if err != nil {
 		return usagef("%s is no kernel that QEMU boots, which are ELF files with a PVH note and Linux's bzImage: %w", t.kernel, err)
 	}
