@@ -1,0 +1,203 @@
+package link
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+)
+
+// goKernel builds the kernel's main package as Link wants it.
+func goKernel(t *testing.T) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "kernel")
+	args, env := GoBuildArgs(nil)
+	cmd := exec.Command("go", append(args, "-o", out, Package)...)
+	cmd.Env = append(os.Environ(), env...)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLink(t *testing.T) {
+	in := goKernel(t)
+	out, err := Link(in, "version=test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Link(in, "version=test")
+	if err != nil || !bytes.Equal(out, again) {
+		t.Fatalf("a second link differs (%v)", err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Progs) > abi.MaxDiskSegments {
+		t.Errorf("%d program headers, want at most %d", len(f.Progs), abi.MaxDiskSegments)
+	}
+	loads := 0
+	for _, p := range f.Progs {
+		if p.Off < abi.KernelHeaderSize {
+			t.Errorf("segment at offset %#x, within the headers", p.Off)
+		}
+		if p.Type != elf.PT_LOAD {
+			continue
+		}
+		loads++
+		if p.Off%4096 != p.Paddr%4096 {
+			t.Errorf("offset %#x does not fit physical address %#x", p.Off, p.Paddr)
+		}
+		if p.Memsz != p.Filesz {
+			t.Errorf("segment at %#x: a loader would clear %d bytes", p.Paddr, p.Memsz-p.Filesz)
+		}
+		if p.Vaddr >= layout.KernelBase && p.Flags&elf.PF_W != 0 && p.Flags&elf.PF_X != 0 {
+			t.Errorf("segment at %#x is writable and executable", p.Vaddr)
+		}
+	}
+	if loads != 4 {
+		t.Errorf("%d segments are loaded, want 4", loads)
+	}
+	notes := f.Progs[len(f.Progs)-1]
+	if notes.Type != elf.PT_NOTE || notes.Paddr+24 != layout.ParamsPhys {
+		t.Errorf("notes at %#x: the guest looks for its parameters at %#x", notes.Paddr, layout.ParamsPhys)
+	}
+	b := make([]byte, notes.Filesz)
+	if _, err := notes.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(b, []byte("abi=1\ngo=go1.")) || !bytes.Contains(b, []byte("version=test\n")) {
+		t.Error("the build note lacks abi, go or version")
+	}
+}
+
+// TestPageTables walks the tables that the kernel starts with: nothing is writable and executable, text and data are where
+// they belong, guards are not mapped.
+func TestPageTables(t *testing.T) {
+	const guard = layout.KernelPhys + 5*4096
+	low := lowSegment(0, 0, []segment{
+		{Phys: layout.KernelPhys, Size: 3 * 4096, Exec: true},
+		{Phys: layout.KernelPhys + 3*4096, Size: 4 * 4096, Write: true},
+	}, []uint64{guard})
+	table := func(phys uint64) []byte { return low[phys-layout.LowPhys:][:4096] }
+	const frame = 0x000ffffffffff000
+	walk := func(va uint64) (phys uint64, write, exec, ok bool) {
+		at, write, exec := uint64(layout.RootPhys), true, true
+		for shift := 39; ; shift -= 9 {
+			e := binary.LittleEndian.Uint64(table(at)[va>>shift&511*8:])
+			if e&layout.Present == 0 {
+				return 0, false, false, false
+			}
+			write = write && e&layout.Writable != 0
+			exec = exec && e&layout.NoExec == 0
+			size := uint64(1) << shift
+			if shift == 12 || e&layout.Large != 0 {
+				return e&frame&^(size-1) | va&(size-1), write, exec, true
+			}
+			at = e & frame
+		}
+	}
+	for _, c := range []struct {
+		name            string
+		va, phys        uint64
+		write, exec, ok bool
+	}{
+		{"text", layout.KernelBase + layout.KernelPhys + 5, layout.KernelPhys + 5, false, true, true},
+		{"data", layout.KernelBase + layout.KernelPhys + 4*4096, layout.KernelPhys + 4*4096, true, false, true},
+		{"guard", layout.KernelBase + guard, 0, false, false, false},
+		{"after the kernel", layout.KernelBase + layout.KernelPhys + 7*4096, 0, false, false, false},
+		{"direct map", layout.DirectMap + 0x12345678, 0x12345678, true, false, true},
+		{"local APIC", layout.DirectMap + 0xfee00390, 0xfee00390, true, false, true},
+		{"trampoline", layout.LowPhys, layout.LowPhys, true, true, true}, // until the guest drops it
+		{"user", 0x40000000, 0, false, false, false},
+		{"heap", layout.HeapBase, 0, false, false, false},
+	} {
+		phys, write, exec, ok := walk(c.va)
+		if phys != c.phys || write != c.write || exec != c.exec || ok != c.ok {
+			t.Errorf("%s at %#x: got %#x write %v exec %v mapped %v", c.name, c.va, phys, write, exec, ok)
+		}
+	}
+}
+
+// TestTrampoline has binutils read the hand-encoded instructions back.
+func TestTrampoline(t *testing.T) {
+	if _, err := exec.LookPath("objdump"); err != nil {
+		if os.Getenv("REQUIRE_TOOLS") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("objdump is not installed: apt-get install binutils")
+	}
+	low := lowSegment(0xffffffff80212345, 0, nil, nil)
+	dis := func(arch string, b []byte) string {
+		file := filepath.Join(t.TempDir(), "code")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("objdump", "-D", "-b", "binary", "-m", arch, "--no-show-raw-insn", file).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for line := range strings.Lines(string(out)) {
+			if _, insn, ok := strings.Cut(line, ":\t"); ok {
+				text = append(text, strings.Join(strings.Fields(insn), " "))
+			}
+		}
+		return strings.Join(text, "\n")
+	}
+	got := dis("i386", low[:offLong]) + "\n" + dis("i386:x86-64", low[offLong:len(trampoline)])
+	want := `cli
+cld
+rdtsc
+mov %eax,%esi
+mov %edx,%edi
+mov $0x104000,%eax
+mov %eax,%cr3
+mov $0x6a0,%eax
+mov %eax,%cr4
+mov $0xc0000080,%ecx
+xor %edx,%edx
+mov $0x901,%eax
+wrmsr
+mov $0x80010033,%eax
+mov %eax,%cr0
+lgdtl 0x100180
+ljmp $0x8,$0x10003c
+mov $0x10,%eax
+mov %eax,%ss
+xor %eax,%eax
+mov %eax,%ds
+mov %eax,%es
+mov %eax,%fs
+mov %eax,%gs
+movabs $0xffffffff80212345,%rax
+jmp *%rax`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestLinkRefuses(t *testing.T) {
+	if _, err := Link([]byte("not an ELF file at all")); err == nil {
+		t.Error("noise was linked")
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Skip(err)
+	}
+	if _, err := Link(self); err == nil {
+		t.Error("an ordinary program was linked")
+	}
+}
