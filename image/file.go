@@ -2,6 +2,7 @@ package image
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -41,6 +42,9 @@ func (p *pending) commit() error {
 	err := p.Close()
 	if err == nil {
 		err = os.Rename(p.Name(), p.target)
+	}
+	if le := (*os.LinkError)(nil); errors.As(err, &le) {
+		err = &fs.PathError{Op: "write", Path: p.target, Err: le.Err}
 	}
 	if err != nil {
 		os.Remove(p.Name())

@@ -78,7 +78,6 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	cmd.MarkFlagsMutuallyExclusive("rofs", "ramfs", "fs")
 	for name, ext := range map[string][]string{"kernel": {}, "output": {"img"}} {
 		if err := cmd.MarkFlagFilename(name, ext...); err != nil {
 			panic(err) // a flag's name is misspelt above
@@ -168,6 +167,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 				return nil, usagef("--no-kernel writes the file system alone: --%s has no place in it", name)
 			}
 		}
+	}
+	if o.rofs && o.ramfs || o.fs != "" && (o.rofs || o.ramfs) {
+		return nil, usagef("--rofs, --ramfs and --fs exclude each other: a root is one file system")
 	}
 	if err := appconfig.CheckGlobs(append(slices.Clone(o.raw), o.exclude...)); err != nil {
 		return nil, usageError{err}
@@ -359,6 +361,9 @@ func (o *buildOptions) planKernel(p *plan) (err error) {
 func checkOutput(output, arg string) error {
 	out, err := os.Stat(output)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			return usageError{fmt.Errorf("output: %w", err)}
+		}
 		if dir, err := os.Stat(filepath.Dir(output)); err != nil {
 			return usageError{fmt.Errorf("output %s: %w", output, err)}
 		} else if !dir.IsDir() {
