@@ -32,7 +32,7 @@ func (q *QEMU) Choose(ctx context.Context, want Accel) (Choice, error) {
 	default:
 		return Choice{}, fmt.Errorf("%w: accelerator %q: want auto, kvm or tcg", ErrConfig, want)
 	}
-	problem, cached, err := q.probeKVM(ctx)
+	problem, cached, err := q.probeKVM(ctx, want)
 	switch {
 	case err != nil:
 		return Choice{}, err
@@ -49,8 +49,9 @@ func (q *QEMU) Choose(ctx context.Context, want Accel) (Choice, error) {
 // verdict is a probe's result as it is cached.
 type verdict struct{ Problem string }
 
-// probeKVM says what keeps KVM from running guests, "" if nothing does. The error is for a probe that could not be made.
-func (q *QEMU) probeKVM(ctx context.Context) (problem string, cached bool, err error) {
+// probeKVM says what keeps KVM from running guests, "" if nothing does. Who insists on KVM is not refused for what an
+// earlier probe saw. The error is for a probe that could not be made.
+func (q *QEMU) probeKVM(ctx context.Context, want Accel) (problem string, cached bool, err error) {
 	// Opening the device is cheap and its answer changes with the user, so it is never cached.
 	dev, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -61,7 +62,7 @@ func (q *QEMU) probeKVM(ctx context.Context) (problem string, cached bool, err e
 	cache := q.probeCache()
 	if data, err := os.ReadFile(cache); err == nil {
 		var v verdict
-		if json.Unmarshal(data, &v) == nil {
+		if json.Unmarshal(data, &v) == nil && (v.Problem == "" || want == Auto) {
 			return v.Problem, true, nil
 		}
 	}

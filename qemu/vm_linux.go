@@ -231,7 +231,13 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("starting QEMU: %w", err)
 	}
-	vm.release = context.AfterFunc(ctx, func() { vm.kill(context.Cause(ctx)) })
+	vm.release = context.AfterFunc(ctx, func() {
+		err := ctx.Err()
+		if cause := context.Cause(ctx); !errors.Is(cause, err) {
+			err = fmt.Errorf("%w: %w", err, cause)
+		}
+		vm.kill(err)
+	})
 	// QEMU has its own copies by now; as long as we hold ours, the streams would not end.
 	theirs.Close()
 	theirs = nil
