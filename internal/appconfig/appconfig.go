@@ -23,8 +23,8 @@ import (
 // Name is the file's name in the app's folder.
 const Name = "imgbuild.yaml"
 
-// maxFile bounds the file's size in bytes.
-const maxFile = 1 << 20
+// maxFile bounds the file's size in bytes: the YAML package takes time that grows with the square of some files' size.
+const maxFile = 64 << 10
 
 // Config is what imgbuild.yaml says. A zero field means that it says nothing.
 type Config struct {
@@ -88,12 +88,18 @@ func Load(dir string) (*Config, error) {
 }
 
 // Parse decodes the content of an imgbuild.yaml. Errors name the line; that of an unknown key lists the known ones.
-func Parse(b []byte) (*Config, error) {
+func Parse(b []byte) (c *Config, err error) {
+	// The YAML package has panicked on malformed tags before; a user's typo is to end in a message all the same.
+	defer func() {
+		if p := recover(); p != nil {
+			c, err = nil, fmt.Errorf("malformed YAML (%v)", p)
+		}
+	}()
 	file, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		return nil, plain(err)
 	}
-	c := new(Config)
+	c = new(Config)
 	if len(file.Docs) > 1 {
 		return nil, errors.New("more than one YAML document")
 	}
@@ -101,6 +107,10 @@ func Parse(b []byte) (*Config, error) {
 		return c, nil
 	}
 	body := file.Docs[0].Body
+	var v plainYAML
+	if ast.Walk(&v, body); v.err != nil {
+		return nil, v.err
+	}
 	if err := checkKeys(body, reflect.TypeFor[Config](), ""); err != nil {
 		return nil, err
 	}
@@ -108,6 +118,22 @@ func Parse(b []byte) (*Config, error) {
 		return nil, plain(err)
 	}
 	return c, nil
+}
+
+// plainYAML is an ast.Visitor that refuses what no configuration needs: tags, and anchors, by which a small file can stand
+// for a huge one.
+type plainYAML struct{ err error }
+
+func (v *plainYAML) Visit(n ast.Node) ast.Visitor {
+	if v.err != nil {
+		return nil
+	}
+	switch n.(type) {
+	case *ast.TagNode, *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.DirectiveNode:
+		v.err = fmt.Errorf("line %d: YAML's tags, anchors and aliases are not supported", n.GetToken().Position.Line)
+		return nil
+	}
+	return v
 }
 
 // plain turns an error of the YAML package into one line: "line 3: …".

@@ -93,6 +93,8 @@ func TestParseErrors(t *testing.T) {
 		"- a":                             {"line 1", "mapping"},
 		"rootfs: rofs":                    {"line 1", "rootfs", "mapping"},
 		"a: [":                            {"line 1"},
+		"env: !x 0":                       {"line 1", "tags"},
+		"args: &a [x]\nenv: *a":           {"line 1", "aliases"},
 		"cwd: a\n---\ncwd: b":             {"document"},
 	} {
 		_, err := Parse([]byte(text))
