@@ -3,6 +3,7 @@ package profile
 
 import (
 	"math"
+	"path/filepath"
 
 	"github.com/google/pprof/profile"
 
@@ -129,7 +130,10 @@ type builder struct {
 
 func newBuilder(r *boottrace.Recording) *builder {
 	return &builder{
-		p:         &profile.Profile{TimeNanos: r.TimeNanos},
+		// pprof shows the file's name, and looks for no symbols where a mapping has its functions.
+		p: &profile.Profile{TimeNanos: r.TimeNanos, Mapping: []*profile.Mapping{{
+			ID: 1, File: filepath.Base(r.Image), HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true,
+		}}},
 		locations: make(map[string]*profile.Location),
 	}
 }
@@ -173,7 +177,7 @@ func (b *builder) location(name string) *profile.Location {
 	}
 	id := uint64(len(b.locations) + 1)
 	f := &profile.Function{ID: id, Name: name, SystemName: name}
-	l := &profile.Location{ID: id, Line: []profile.Line{{Function: f}}}
+	l := &profile.Location{ID: id, Mapping: b.p.Mapping[0], Line: []profile.Line{{Function: f}}}
 	b.p.Function = append(b.p.Function, f)
 	b.p.Location = append(b.p.Location, l)
 	b.locations[name] = l

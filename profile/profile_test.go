@@ -256,9 +256,11 @@ func TestPprofReads(t *testing.T) {
 	for index, want := range map[string]string{"time": "kernel", "instructions": "to app", "touched": "kernel image"} {
 		cmd := exec.Command("go", "tool", "pprof", "-top", "-sample_index="+index, path)
 		cmd.Env = append(os.Environ(), "PPROF_TMPDIR="+t.TempDir())
+		var complaints strings.Builder
+		cmd.Stderr = &complaints
 		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v", index, err)
+		if err != nil || complaints.Len() > 0 {
+			t.Fatalf("%s: %v\n%s", index, err, complaints.String())
 		}
 		if !strings.Contains(string(out), "Type: "+index) || !strings.Contains(string(out), want) {
 			t.Errorf("go tool pprof -top -sample_index=%s has no %q:\n%s", index, want, out)

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
-	imgbuild "github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
 	bootview "github.com/firstlight-boot/firstlight/profile"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if dir, err := os.UserCacheDir(); err == nil && os.Getenv("GOCACHE") == "" {
+		os.Setenv("GOCACHE", filepath.Join(dir, "go-build")) // imgbuild may have to build a kernel
 	}
 	os.Setenv("XDG_CACHE_HOME", cache)
 	code := m.Run()
@@ -52,7 +55,10 @@ func need(t testing.TB, tool, pkg string) {
 	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
 }
 
-func needQEMU(t testing.TB) { need(t, "qemu-system-x86_64", "qemu-system-x86") }
+func needQEMU(t testing.TB) {
+	t.Helper()
+	need(t, "qemu-system-x86_64", "qemu-system-x86")
+}
 
 var guests sync.Map // from definitions to *sync.Once-made ELF bytes
 
