@@ -37,9 +37,13 @@ func (c Config) args(w wires) []string {
 		}
 	}
 	size := fmt.Sprintf("%dM", c.MemoryBytes>>20)
-	if w.ram != 0 {
+	if !c.AnonymousRAM {
 		machine += ",memory-backend=ram"
-		add("-object", "memory-backend-file,id=ram,share=on,size="+size+",mem-path="+fdPath(w.ram))
+		backend := "memory-backend-memfd,id=ram,share=on,size=" + size // which nobody else holds, but at the same cost
+		if w.ram != 0 {
+			backend = "memory-backend-file,id=ram,share=on,size=" + size + ",mem-path=" + fdPath(w.ram)
+		}
+		add("-object", backend)
 	}
 	add("-M", machine)
 	switch {
@@ -106,7 +110,7 @@ func (c Config) args(w wires) []string {
 }
 
 // CommandLine returns c as a line for a POSIX shell: the same machine with the console on the terminal, and without the
-// parts that need a supervisor: marks go nowhere, RAM is anonymous, there is no monitor and no counting plugin.
+// parts that need a supervisor: marks go nowhere, RAM is a memfd of QEMU's own, there is no monitor and no counting plugin.
 func (q *QEMU) CommandLine(c Config) (string, error) {
 	if err := c.Check(); err != nil {
 		return "", err
