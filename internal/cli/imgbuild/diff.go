@@ -54,8 +54,9 @@ Exit code 0 when they are the same, 1 when they differ, 2 when they cannot be co
 					}
 				}
 			}
-			if err != nil && cmd.Context().Err() == nil {
-				err = usageError{err} // trouble is 2
+			if err != nil { // trouble is 2, an interrupt included: 1 would say that they differ
+				fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: %v\n", err)
+				return exitError(exitDiffTrouble)
 			}
 			if err == nil && len(diffs) > 0 {
 				err = exitError(exitDifferent)

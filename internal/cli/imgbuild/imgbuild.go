@@ -45,7 +45,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Main runs the command with the process's signals and environment, and returns its exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	// A second signal ends the process in the usual way, should the first not do.
 	context.AfterFunc(ctx, stop)
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return int(code)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		fmt.Fprintln(stderr, "imgbuild: interrupted; nothing was changed")
+		fmt.Fprintln(stderr, "imgbuild: interrupted")
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "imgbuild: %v\n", err)
@@ -118,7 +118,7 @@ run. SOURCE_DATE_EPOCH is honoured: later modification times are lowered to it.`
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
 	cmd.Version = toolVersion()
-	cmd.SetVersionTemplate("{{.Version}}\n")
+	cmd.SetVersionTemplate("imgbuild {{.Version}}\n")
 	cmd.AddCommand(inspectCommand(), verifyCommand(), lsCommand(), catCommand(), extractCommand(), diffCommand())
 	return cmd
 }
