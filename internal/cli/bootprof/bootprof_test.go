@@ -406,12 +406,12 @@ func TestBudgets(t *testing.T) {
 		says []string
 	}{
 		{[]string{"--max-boot", "1m", "--max-memory", "1M", "--max-instructions", "7000000"}, 0, nil},
-		{[]string{"--max-boot", "1ms"}, 3, []string{"the boot took", "ms over --max-boot 1ms"}},
-		{[]string{"--max-memory", "4K"}, 3, []string{"bytes of guest memory were touched", "bytes over --max-memory 4096 bytes"}},
-		{[]string{"--max-instructions", "6000000"}, 3, []string{"guest instructions were executed (one boot)", "over --max-instructions 6000000"}},
-		{[]string{"--max-instructions", "9000000", "--counting", "0"}, 4, []string{"--max-instructions could not be measured: there was no counting boot"}},
-		{[]string{"--max-boot", "1s", "-n", "0"}, 4, []string{"--max-boot could not be measured: there was no timed boot"}},
-		{[]string{"--max-boot", "1ms", "--max-instructions", "1", "--counting", "0"}, 3, []string{"over --max-boot", "--max-instructions could not be measured"}},
+		{[]string{"--max-boot", "1ms"}, 3, []string{"the boot took", "ms over max-boot 1ms"}},
+		{[]string{"--max-memory", "4K"}, 3, []string{"bytes of guest memory were touched", "bytes over max-memory 4096"}},
+		{[]string{"--max-instructions", "6000000"}, 3, []string{"guest instructions were executed (one boot)", "over max-instructions 6000000"}},
+		{[]string{"--max-instructions", "9000000", "--counting", "0"}, 4, []string{"max-instructions could not be measured: there was no counting boot"}},
+		{[]string{"--max-boot", "1s", "-n", "0"}, 4, []string{"max-boot could not be measured: there was no timed boot"}},
+		{[]string{"--max-boot", "1ms", "--max-instructions", "1", "--counting", "0"}, 3, []string{"over max-boot", "max-instructions could not be measured"}},
 	} {
 		code, o, stderr := boot(t, append([]string{"--kernel", kernel}, tt.args...)...)
 		if code != tt.code || o == nil {
@@ -460,6 +460,11 @@ func TestUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := file("cut.img", data[:len(data)/2])
+	bare := filepath.Join(dir, "bare.rofs")
+	var out bytes.Buffer
+	if code := imgbuild.Main([]string{"--no-kernel", "-o", bare, kernel}, &out, &out); code != 0 {
+		t.Fatalf("imgbuild --no-kernel: exit code %d\n%s", code, out.String())
+	}
 	for _, tt := range []struct {
 		args string
 		says string
@@ -476,6 +481,7 @@ func TestUsage(t *testing.T) {
 		{"qemu " + file("text", []byte("hello")), "imgbuild"},
 		{"qemu " + file("empty", nil), "imgbuild"},
 		{"qemu " + cut, "imgbuild verify"},
+		{"qemu " + bare, "a file system without a kernel"},
 		{"qemu " + img + " --initrd x", "--initrd goes with --kernel"},
 		{"qemu " + img + " --disk " + dir + "/none", "no such file"},
 		{"qemu --kernel " + dir, "is a folder"},

@@ -94,9 +94,9 @@ func (o *qemuOptions) judge(rec *boottrace.Recording, budget boottrace.Budget) e
 	for _, v := range budget.Check(rec.Summarize()) {
 		switch {
 		case v.Measured == nil:
-			unmeasured = append(unmeasured, errorf(exitHost, "the budget --max-%s could not be measured%s", v.Budget, o.unmeasured(rec, v.Budget)))
+			unmeasured = append(unmeasured, errorf(exitHost, "the budget max-%s could not be measured%s", v.Budget, o.unmeasured(rec, v.Budget)))
 		case v.Exceeded():
-			exceeded = append(exceeded, errorf(exitBudget, "budget exceeded: %s, %s over --max-%s", spent(v), amount(v.Budget, v.Over()), limit(v)))
+			exceeded = append(exceeded, errorf(exitBudget, "budget exceeded: %s, %s over max-%s", spent(v), amount(v.Budget, v.Over()), limit(v)))
 		}
 	}
 	if all := slices.Concat(failed, exceeded, unmeasured); len(all) > 0 {
@@ -129,12 +129,12 @@ func spent(v boottrace.Verdict) string {
 	return fmt.Sprintf(what, amount(v.Budget, v.Measured.Median)) + " (" + runs + ")"
 }
 
-// limit spells a budget as its flag.
+// limit spells a budget as its flag and imgbuild.yaml do.
 func limit(v boottrace.Verdict) string {
 	if v.Budget == "boot" {
 		return "boot " + time.Duration(v.Limit).String()
 	}
-	return v.Budget + " " + amount(v.Budget, v.Limit)
+	return fmt.Sprintf("%s %.0f", v.Budget, v.Limit)
 }
 
 // amount formats an amount of what a budget limits.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod" // to tell a file system without a kernel from anything else
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
