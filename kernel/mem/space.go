@@ -184,10 +184,35 @@ func KernelUnmap(va uint64) Frame {
 	return f
 }
 
+// KernelTouch maps a zero page at va, in the upper half, unless one is mapped. False means that there is no memory.
+func KernelTouch(va uint64) bool {
+	e := kernelEntry(va, true)
+	if e == nil {
+		return false
+	}
+	if *e == 0 {
+		f := KernelAlloc()
+		if f == 0 {
+			return false
+		}
+		*e = uint64(f) | layout.Present | layout.Writable | layout.NoExec
+	}
+	return true
+}
+
+// walked is the page table that kernelEntry used last, for the 2 MiB at walkedBase. Page tables of the kernel are never freed.
+var (
+	walked     Frame
+	walkedBase uint64
+)
+
 func kernelEntry(va uint64, create bool) *uint64 {
-	t := Frame(layout.RootPhys).words()
-	for shift := 39; shift > 12; shift -= 9 {
-		e := &t[va>>shift&511]
+	if walked != 0 && va>>21 == walkedBase {
+		return &walked.words()[va>>12&511]
+	}
+	at := Frame(layout.RootPhys)
+	for shift := uint(39); shift > 12; shift -= 9 {
+		e := &at.words()[va>>(shift&63)&511]
 		if *e == 0 {
 			if !create {
 				return nil
@@ -198,9 +223,10 @@ func kernelEntry(va uint64, create bool) *uint64 {
 			}
 			*e = uint64(f) | layout.Present | layout.Writable
 		}
-		t = Frame(*e & frameMask).words()
+		at = Frame(*e & frameMask)
 	}
-	return &t[va>>12&511]
+	walked, walkedBase = at, va>>21
+	return &at.words()[va>>12&511]
 }
 
 // KernelSpan extends the direct map, which covers the first GiB, to physical address end, at most 3 GiB, with 2 MiB pages.

@@ -1,6 +1,7 @@
 package ring0
 
 import (
+	"runtime"
 	"unsafe"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
@@ -82,6 +83,7 @@ var (
 
 var (
 	threads    [maxThreads]thread
+	numThreads uint64 // threads at the start of the table that are, or were, in use
 	idleThread thread
 	idleStack  [64]uint64
 	idt        [256][2]uint64
@@ -134,6 +136,7 @@ func kernelStart() *thread {
 	kernelPut64(abi.RecEntryTSC, entryTSC)
 	*(*[8]byte)(bootRecord[:8]) = [8]byte([]byte(abi.RecordMagic))
 	kernelMark(abi.MarkEntry)
+	runtime.MemProfileRate = 0 // before the runtime's first allocation, which may be sampled otherwise
 
 	runtimeEntry, syscallEntry, idle, runtimeEnd, traps := entryPoints()
 	for i := range len(vectors) {
@@ -173,6 +176,7 @@ func kernelStart() *thread {
 	idleThread.frame.SS, idleThread.frame.RFLAGS = layout.KernelSS, userDefault
 	idleThread.frame.RSP = uint64(uintptr(unsafe.Pointer(&idleStack))) + uint64(unsafe.Sizeof(idleStack))
 
+	numThreads = 1
 	t := &threads[0]
 	t.id, t.state = 1, runnable
 	t.frame.RIP, t.frame.CS = runtimeEntry, layout.KernelCS

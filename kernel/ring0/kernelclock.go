@@ -125,8 +125,8 @@ func scaleHz(ticks, nanos uint64) uint64 {
 // kernelArm sets the timer for the earliest deadline of any thread and of the slice; the monitor's naps do not count.
 func kernelArm() {
 	next := sliceEnd
-	for i := range threads {
-		t := &threads[i]
+	for i := range numThreads {
+		t := &threads[i%maxThreads]
 		if t.state == waiting && t.deadline != 0 && (next == 0 || t.deadline < next) && (t.id != monitorID || t.futex != 0) {
 			next = t.deadline
 		}
@@ -161,8 +161,8 @@ func kernelTimer() {
 	cpu.Store32(apicEOI, 0)
 	armedFor = 0
 	now := kernelNanotime()
-	for i := range threads {
-		t := &threads[i]
+	for i := range numThreads {
+		t := &threads[i%maxThreads]
 		if t.state == waiting && t.deadline != 0 && t.deadline <= now {
 			kernelWake(t, t.timedOut)
 		}
@@ -177,8 +177,8 @@ func kernelTimer() {
 func kernelDevice() {
 	cpu.Store32(apicEOI, 0)
 	irqPending = true
-	for i := range threads {
-		if t := &threads[i]; t.state == waiting && t.irq {
+	for i := range numThreads {
+		if t := &threads[i%maxThreads]; t.state == waiting && t.irq {
 			irqPending = false
 			kernelWake(t, 0)
 		}

@@ -66,8 +66,8 @@ func kernelSigaltstack(t *thread) {
 }
 
 func kernelKill(id, sig uint64) uint64 {
-	for i := range threads {
-		if t := &threads[i]; t.state != unused && uint64(t.id) == id && sig < 64 {
+	for i := range numThreads {
+		if t := &threads[i%maxThreads]; t.state != unused && uint64(t.id) == id && sig < 64 {
 			t.pending |= 1 << sig
 			return 0
 		}

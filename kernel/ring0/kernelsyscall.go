@@ -265,12 +265,7 @@ func kernelFault(addr uint64) bool {
 	if addr < layout.HeapBase || addr >= heapNext {
 		return false
 	}
-	va := addr &^ (mem.PageSize - 1)
-	if mem.KernelHas(va) {
-		return true
-	}
-	f := mem.KernelAlloc()
-	if f == 0 || !mem.KernelMap(va, f) {
+	if !mem.KernelTouch(addr) {
 		kernelDie("out of memory: the machine has too little for the kernel (--memory)")
 	}
 	return true
@@ -281,8 +276,8 @@ func kernelWrite(fd, addr, n uint64) uint64 {
 	switch {
 	case fd == eventFD:
 		eventSet = true
-		for i := range threads {
-			if t := &threads[i]; t.state == waiting && t.poll {
+		for i := range numThreads {
+			if t := &threads[i%maxThreads]; t.state == waiting && t.poll {
 				kernelPolled(t)
 			}
 		}

@@ -9,15 +9,10 @@ import (
 // kernelSchedule returns the thread to run: the next runnable one in turn, the monitor when no other can and its nap is
 // over, or the idle thread.
 func kernelSchedule() *thread {
-	start := 0
-	for i := range threads {
-		if kernelAddress(&threads[i]) == cur {
-			start = i + 1
-		}
-	}
+	start := kernelIndex()
 	var monitor *thread
-	for i := range uint64(maxThreads) {
-		t := &threads[(uint64(start)+i)%maxThreads]
+	for i := range numThreads {
+		t := &threads[(start+1+i)%numThreads%maxThreads]
 		if t.id == monitorID {
 			monitor = t
 		} else if t.state == runnable {
@@ -36,7 +31,10 @@ func kernelSchedule() *thread {
 	return &idleThread
 }
 
-func kernelAddress(t *thread) uint64 { return uint64(uintptr(unsafe.Pointer(t))) }
+// kernelIndex returns the current thread's place in the table; the idle thread has none.
+func kernelIndex() uint64 {
+	return (cur - uint64(uintptr(unsafe.Pointer(&threads)))) / uint64(unsafe.Sizeof(thread{})) % maxThreads
+}
 
 // kernelWait makes t wait until deadline (0 is for ever) and returns the thread to go on with.
 func kernelWait(t *thread, deadline, timedOut uint64) *thread {
@@ -99,8 +97,8 @@ func kernelFutex(t *thread) *thread {
 		return kernelWait(t, deadline, eTIMEDOUT)
 	case opWake:
 		woken := uint64(0)
-		for i := range threads {
-			if w := &threads[i]; woken < f.RDX && w.state == waiting && w.futex == addr {
+		for i := range numThreads {
+			if w := &threads[i%maxThreads]; woken < f.RDX && w.state == waiting && w.futex == addr {
 				kernelWake(w, 0)
 				woken++
 			}
@@ -114,11 +112,12 @@ func kernelFutex(t *thread) *thread {
 
 // kernelClone makes a thread as the runtime asks for one: RSI is its stack, R8 its FS base.
 func kernelClone(parent *thread) uint64 {
-	for i := range threads {
-		t := &threads[i]
+	for i := range uint64(maxThreads) {
+		t := &threads[i%maxThreads]
 		if t.state != unused {
 			continue
 		}
+		numThreads = max(numThreads, i+1)
 		*t = thread{}
 		t.id = uint32(i + 1)
 		t.frame = parent.frame

@@ -17,6 +17,7 @@ import (
 
 func main() {
 	ring0.Mark(abi.MarkMain)
+	growStack()
 	p := boot.Parse(mem.Frame(layout.ParamsPhys).Bytes(abi.ParamsSize), ring0.CommandLine())
 	for _, w := range p.Unknown {
 		say("not understood on the command line: ", w)
@@ -26,6 +27,19 @@ func main() {
 		Root: root(p),
 	})
 }
+
+// growStack makes the goroutine's stack large enough for what follows at once and while there is little on it to move.
+//
+//go:noinline
+func growStack() {
+	var room [12 << 10]byte
+	stackRoom = room[len(stackName)&1]
+}
+
+var (
+	stackRoom byte
+	stackName string
+)
 
 // root mounts the root file system.
 func root(p *boot.Params) vfs.Node {
@@ -45,7 +59,12 @@ func root(p *boot.Params) vfs.Node {
 	default:
 		fail("no module for a root of type " + p.RootType)
 	}
-	img, err := read.Open(disk, size, read.Options{SegmentSize: segmentSize})
+	// Frames in a row, because the Go heap is slow with what is large.
+	cache := mem.AllocContig(segments * segmentSize / mem.PageSize)
+	if cache == 0 {
+		fail("no memory")
+	}
+	img, err := read.Open(disk, size, read.Options{SegmentSize: segmentSize, Cache: cache.Bytes(segments * segmentSize)})
 	if err != nil {
 		fail(err.Error())
 	}
@@ -57,7 +76,10 @@ func root(p *boot.Params) vfs.Node {
 }
 
 // segmentSize is how much is read from the disk at once, in bytes: a request costs more than 32 KiB of copying.
-const segmentSize = 32 << 10
+const (
+	segmentSize = 32 << 10
+	segments    = 4
+)
 
 // section is a disk from a byte offset on.
 type section struct {
