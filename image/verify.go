@@ -61,6 +61,11 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64) ([]Problem, error) {
 		}
 		return v.problems, v.damage(err, firstPartition, Align)
 	}
+	if d.id != makeGUID(params) {
+		v.report(firstPartition, int64(len(params)), "parameters: their digest is not the one in the disk's GUID %v", d.id)
+		// What they say about the rest is not to be trusted: checking on would blame the innocent.
+		return v.problems, nil
+	}
 	p, err := decodeParams(params)
 	if err == nil {
 		err = p.checkLayout(int64(len(params)), size)
@@ -70,11 +75,6 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64) ([]Problem, error) {
 	}
 	if err != nil {
 		v.report(firstPartition, int64(len(params)), "parameters: %v", err)
-		return v.problems, nil
-	}
-	if d.id != makeGUID(params) {
-		v.report(firstPartition, int64(len(params)), "parameters: their digest is not the one in the disk's GUID %v", d.id)
-		// What they say about the rest is not to be trusted: checking on would blame the innocent.
 		return v.problems, nil
 	}
 	err = v.image(params, p)

@@ -16,7 +16,7 @@ import (
 )
 
 func extractCommand() *cobra.Command {
-	var force, quiet bool
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "extract IMG DIR",
 		Short: "Copy an image's files to a folder",
@@ -42,7 +42,6 @@ without being root, attributes) is reported, the rest extracted, and the exit co
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "extract into a folder that is not empty; files of the same name are replaced")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing but errors")
 	return cmd
 }
 

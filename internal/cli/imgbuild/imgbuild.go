@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -129,6 +130,9 @@ func rangeArgs(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) >= least && len(args) <= most {
 			return nil
+		}
+		if len(args) > most && !cmd.HasParent() && slices.Contains(allCodecs(), args[0]) {
+			return usagef("a codec is given as --compress=%s", args[0])
 		}
 		if len(args) > most && !cmd.HasParent() {
 			return usagef("%q is one argument too many: want %s; see %s --help", args[most], what, cmd.CommandPath())

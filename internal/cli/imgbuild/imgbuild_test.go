@@ -305,7 +305,9 @@ func TestBadApps(t *testing.T) {
 		contains(t, name, stderr, c.want)
 	}
 	imgbuild(t, 2)
-	_, stderr := imgbuild(t, 2, "--kernel", "/none", "-o", filepath.Join(t.TempDir(), "x"), folder(t, map[string]string{"a*": s}))
+	_, stderr := imgbuild(t, 2, "--compress", "lz4", folder(t, nil))
+	contains(t, "a codec as an argument", stderr, "--compress=lz4")
+	_, stderr = imgbuild(t, 2, "--kernel", "/none", "-o", filepath.Join(t.TempDir(), "x"), folder(t, map[string]string{"a*": s}))
 	contains(t, "a kernel that is not there", stderr, "--kernel", "/none")
 	_, stderr = imgbuild(t, 2, "--kernel", filepath.Join(folder(t, map[string]string{"k": "MZ"}), "k"), "-o", filepath.Join(t.TempDir(), "x"), folder(t, map[string]string{"a*": s}))
 	contains(t, "no kernel", stderr, "--kernel", "not an ELF file")
