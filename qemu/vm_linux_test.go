@@ -98,3 +98,19 @@ func TestCounting(t *testing.T) {
 		}
 	}
 }
+
+// TestExact compares the count with what is known of a loop.
+func TestExact(t *testing.T) {
+	q := find(t)
+	total := func(turns byte) uint64 {
+		r, _, _ := run(t, q, Config{KernelImage: guest([]byte{
+			0xb9, 0, turns, 0, 0, // mov ecx, turns·256
+			0x90,       // l: nop
+			0xe2, 0xfd, // loop l
+		}, exitWith(1)), Counting: &Counting{}})
+		return r.Counts.Total
+	}
+	if few, many := total(1), total(101); many-few != 100*256*2 {
+		t.Errorf("25,600 turns of two instructions are %d", many-few)
+	}
+}
