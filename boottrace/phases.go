@@ -278,7 +278,9 @@ func (run *Run) SetReady(hostNanos int64) {
 	run.ReadyNanos = hostNanos
 	clock, aligned := run.guestClock()
 	if i := run.readyMark(); aligned && i >= 0 && run.Marks[i].TSC > 0 {
-		run.ReadyNanos = min(run.ReadyNanos, int64(math.Round(clock.nanos(run.Marks[i].TSC))))
+		if at := clock.nanos(run.Marks[i].TSC); at < float64(hostNanos) { // which a damaged record may put beyond int64
+			run.ReadyNanos = int64(math.Round(at))
+		}
 	}
 }
 
