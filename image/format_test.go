@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -82,4 +83,62 @@ func TestCheckLayout(t *testing.T) {
 	if err := good().checkLayout(100, size+512); !errors.Is(err, ErrDamaged) {
 		t.Errorf("another size: %v", err)
 	}
+}
+
+func FuzzDecodeParams(f *testing.F) {
+	p := &Params{Version: 1, Args: []string{"/a"}, Partitions: []Partition{{"kernel", 24576, 5000, strings.Repeat("0", 64)}, {"root", 32768, 4096, strings.Repeat("0", 64)}}}
+	seed, err := p.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	if p, err := decodeParams(seed); err != nil || p.checkLayout(100, 57344) != nil {
+		f.Fatalf("the seed does not reach the end: %v", err)
+	}
+	f.Add(seed, int64(57344))
+	f.Fuzz(func(t *testing.T, b []byte, size int64) {
+		p, err := decodeParams(b)
+		if err != nil || p.checkLayout(int64(len(b)), size) != nil {
+			return
+		}
+		for _, q := range p.Partitions {
+			if q.Offset < 0 || q.Length < 1 || q.Offset+q.Length > size {
+				t.Errorf("%+v is taken for a partition of %d bytes", q, size)
+			}
+		}
+	})
+}
+
+func FuzzKernel(f *testing.F) {
+	// One segment of notes, as the smallest kernel has.
+	le := binary.LittleEndian
+	b := make([]byte, 4096)
+	copy(b, "\x7fELF\x02\x01\x01")
+	le.PutUint16(b[ehType:], 2)
+	le.PutUint16(b[ehMachine:], 62)
+	le.PutUint64(b[ehPhoff:], elfHeaderSize)
+	le.PutUint16(b[ehPhentsize:], progSize)
+	le.PutUint16(b[ehPhnum:], 1)
+	note := func(name string, typ, n uint32) {
+		b = le.AppendUint32(b, uint32(len(name)))
+		b = le.AppendUint32(b, n)
+		b = le.AppendUint32(b, typ)
+		b = append(append(b, name...), make([]byte, n)...)
+	}
+	note("Xen\x00", 18, 8)
+	note("Firstlight\x00\x00", 1, 8192)
+	le.PutUint32(b[elfHeaderSize+phType:], ptNote)
+	le.PutUint64(b[elfHeaderSize+phOffset:], 4096)
+	le.PutUint64(b[elfHeaderSize+phFilesz:], uint64(len(b)-4096))
+	if err := CheckKernel(b); err != nil {
+		f.Fatalf("the seed does not reach the end: %v", err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := parseKernel(b); err == nil {
+			k.bootSector(make([]byte, SectorSize), 24576)
+			if err := ClearParams(b); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

@@ -543,6 +543,45 @@ func TestOldFileStays(t *testing.T) {
 	}
 }
 
+// failing is a file whose n-th write fails, and all after it.
+type failing struct {
+	*os.File
+	mu sync.Mutex
+	n  int
+}
+
+var errWrite = errors.New("cannot write")
+
+func (f *failing) WriteAt(b []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n--; f.n < 0 {
+		return 0, errWrite
+	}
+	return f.File.WriteAt(b, off)
+}
+
+// Whichever write fails, the writer's error is that one's.
+func TestFailingWriter(t *testing.T) {
+	for n := 0; ; n++ {
+		f, err := os.Create(filepath.Join(t.TempDir(), "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = image.Write(t.Context(), &failing{File: f, n: n}, spec(t))
+		f.Close()
+		if err == nil {
+			if n < 5 {
+				t.Errorf("an image takes %d writes", n)
+			}
+			return
+		}
+		if !errors.Is(err, errWrite) {
+			t.Fatalf("write %d fails: %v", n, err)
+		}
+	}
+}
+
 func TestOutputs(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := image.WriteFile(t.Context(), filepath.Join(dir, "none", "x.img"), spec(t)); !errors.Is(err, fs.ErrNotExist) {

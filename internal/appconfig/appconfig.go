@@ -433,10 +433,10 @@ func Glob(patterns []string, p string) bool {
 	for ; p != "." && p != "/"; p = path.Dir(p) {
 		for _, pat := range patterns {
 			name := p
-			if !strings.Contains(pat, "/") {
+			if pat = strings.TrimRight(pat, "/"); !strings.Contains(pat, "/") {
 				name = path.Base(p)
 			}
-			if ok, _ := path.Match(strings.Trim(pat, "/"), name); ok {
+			if ok, _ := path.Match(strings.TrimPrefix(pat, "/"), name); ok {
 				return true
 			}
 		}

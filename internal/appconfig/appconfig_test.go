@@ -177,7 +177,7 @@ func TestGlob(t *testing.T) {
 		{"*.png", "a.png", true}, {"*.png", "x/y/a.png", true}, {"*.png", "a.pn", false},
 		{"bin/hello", "bin/hello", true}, {"/bin/hello", "bin/hello", true}, {"bin/hello", "x/bin/hello", false},
 		{"/hello", "hello", true}, {"/hello", "x/hello", false},
-		{"lib", "lib/a/b", true}, {"lib/*", "lib/a/b", true}, {"lib/", "lib/a", true},
+		{"lib", "lib/a/b", true}, {"lib/*", "lib/a/b", true}, {"lib/", "lib/a", true}, {"lib/", "x/lib/a", true}, {"/lib/", "x/lib/a", false},
 		{"*", "x", true}, {"*", ".", false},
 	} {
 		if got := Glob([]string{"none", c.pattern}, c.path); got != c.want {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,7 +88,10 @@ func loadApp(ctx context.Context, arg, output string, exclude []string) (*app, e
 	if a.config, err = loadConfig(arg); err != nil {
 		return nil, err
 	}
-	o.Exclude = append(append([]string{"/" + appconfig.Name}, a.config.RootFS.Exclude...), exclude...)
+	o.Exclude = []string{"/" + appconfig.Name}
+	for _, pattern := range slices.Concat(a.config.RootFS.Exclude, exclude) {
+		o.Exclude = append(o.Exclude, strings.TrimRight(pattern, "/"))
+	}
 	if inside, ok := insideDir(arg, output); ok {
 		o.Exclude = append(o.Exclude, "/"+globQuote.Replace(inside))
 	}
