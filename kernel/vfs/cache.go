@@ -96,29 +96,44 @@ func Reclaim(want int) int {
 	return freed
 }
 
-// AllocRun returns count contiguous frames, making room in the caches if it must; 0 when there is no such run.
-func AllocRun(count int) mem.Frame {
-	f := mem.AllocContig(count)
-	for f == 0 && Reclaim(max(count, 64)) > 0 {
-		f = mem.AllocContig(count)
-	}
-	return f
+// The program cannot have the last pages of memory: a 64th of it, 32 to 256 pages, is left for the kernel's own heap, so
+// that the program runs out of memory before the kernel does.
+const (
+	reserveShare = 64
+	minReserve   = 32
+	maxReserve   = 256
+)
+
+// room reports whether count pages can be taken, dropping pages from the caches if that is what it needs.
+func room(count int) bool {
+	total, free := mem.Stats()
+	need := min(max(total/reserveShare, minReserve), maxReserve) + uint64(count)
+	return free >= need || Reclaim(max(count, reclaimBatch)) >= count
 }
 
-// AllocPage returns a zeroed frame, making room in the caches if it must; 0 when memory is full.
-func AllocPage() mem.Frame {
-	f := mem.Alloc()
-	if f == 0 && Reclaim(64) > 0 {
-		f = mem.Alloc()
+// reclaimBatch is how many pages are dropped at once, so that a program that fills memory does not ask for each anew.
+const reclaimBatch = 64
+
+// AllocRun returns count contiguous frames with undefined contents, 0 when there is no such run.
+func AllocRun(count int) mem.Frame {
+	if !room(count) {
+		return 0
 	}
-	return f
+	return mem.AllocContig(count)
+}
+
+// AllocPage returns a zeroed frame, 0 when memory is full.
+func AllocPage() mem.Frame {
+	if !room(1) {
+		return 0
+	}
+	return mem.Alloc()
 }
 
 // AllocDirty is AllocPage for a frame that the caller overwrites all of.
 func AllocDirty() mem.Frame {
-	f := mem.AllocDirty()
-	if f == 0 && Reclaim(64) > 0 {
-		f = mem.AllocDirty()
+	if !room(1) {
+		return 0
 	}
-	return f
+	return mem.AllocDirty()
 }

@@ -12,6 +12,10 @@ static void *segv(void *arg) {
 	return (void *)(long)*(volatile char *)arg;
 }
 
+static int down(volatile int n) {
+	return down(n + 1) + n;
+}
+
 int main(int argc, char **argv) {
 	const char *how = argc > 1 ? argv[1] : "";
 	volatile int zero = 0;
@@ -23,7 +27,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(how, "segv"))
 		*(volatile char *)8 = 1;
 	if (!strcmp(how, "divide"))
-		return 1 / zero;
+		return 100 / zero;
 	if (!strcmp(how, "ud2"))
 		__builtin_trap();
 	if (!strcmp(how, "kill"))
@@ -35,7 +39,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(how, "hlt"))
 		__asm__ volatile("hlt");
 	if (!strcmp(how, "stack"))
-		return main(argc, argv) + 1;
+		return down(argc);
 	if (!strcmp(how, "badsp"))
 		__asm__ volatile("mov $0xffff800000200000, %rsp; push %rax");
 	if (!strcmp(how, "noncanonical"))

@@ -153,20 +153,33 @@ func (n *node) Page(i uint64) (mem.Frame, vfs.Errno) {
 		n.Put(first, run, count)
 		return n.Cached(i), 0
 	}
-	// Memory is short or in pieces: decode aside and keep only the page that is wanted.
+	// There are no frames in a row: decode aside and copy, the wanted page last so that making room cannot take it again.
 	if len(n.fs.bounce) < count*mem.PageSize {
 		n.fs.bounce = make([]byte, 1<<n.clusterLog())
 	}
 	if err := n.fs.img.ReadCluster(&n.rec, cluster, n.fs.bounce[:count*mem.PageSize]); err != nil {
 		return 0, n.fs.fail(err)
 	}
-	f := vfs.AllocDirty()
-	if f == 0 {
+	for k := range uint64(count) {
+		if first+k != i && n.Cached(first+k) == 0 && !n.keep(first+k, n.fs.bounce[k*mem.PageSize:]) {
+			break
+		}
+	}
+	if !n.keep(i, n.fs.bounce[(i-first)*mem.PageSize:]) {
 		return 0, vfs.ENOMEM
 	}
-	copy(f.Bytes(mem.PageSize), n.fs.bounce[(i-first)*mem.PageSize:])
+	return n.Cached(i), 0
+}
+
+// keep puts a copy of the page that b begins with into the cache.
+func (n *node) keep(i uint64, b []byte) bool {
+	f := vfs.AllocDirty()
+	if f == 0 {
+		return false
+	}
+	copy(f.Bytes(mem.PageSize), b)
 	n.Put(i, f, 1)
-	return f, 0
+	return true
 }
 
 func (n *node) ReadAt(p []byte, off uint64) (int, vfs.Errno) {
