@@ -75,9 +75,9 @@ func root(p *boot.Params) vfs.Node {
 	return n
 }
 
-// segmentSize is how much is read from the disk at once, in bytes: a request costs more than 32 KiB of copying.
+// segmentSize is how much is read from the disk at once, in bytes: a request costs more than 64 KiB of copying.
 const (
-	segmentSize = 32 << 10
+	segmentSize = 64 << 10
 	segments    = 4
 )
 
