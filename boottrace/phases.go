@@ -284,8 +284,11 @@ func (run *Run) SetReady(hostNanos int64) {
 	}
 }
 
-// TSCHz returns the frequency of the guest's clock: what the guest measured; or else the host's, if the marks agree with
-// it; or else what the marks show against the host's clock, if they lie a millisecond apart.
+// lateNanos is how late the host may see a mark without doubt being cast on the clocks: 25 ms.
+const lateNanos = 25e6
+
+// TSCHz returns the frequency of the guest's clock: what the guest measured; or else the host's, unless the marks speak
+// against it; or else what the marks show against the host's clock, if they lie a millisecond apart.
 func (run *Run) TSCHz() (hz float64, ok bool) {
 	if run.Guest != nil && run.Guest.TSCHz > 0 {
 		return float64(run.Guest.TSCHz), true
@@ -296,16 +299,22 @@ func (run *Run) TSCHz() (hz float64, ok bool) {
 			both = append(both, m)
 		}
 	}
-	if len(both) < 2 {
+	if len(both) == 0 {
 		return 0, false
 	}
 	a, b := both[0], both[len(both)-1]
-	if b.TSC <= a.TSC || b.HostNanos-a.HostNanos < 1e6 {
+	if b.TSC < a.TSC || b.HostNanos < a.HostNanos {
 		return 0, false
 	}
-	hz = float64(b.TSC-a.TSC) / float64(b.HostNanos-a.HostNanos) * 1e9
-	if host := float64(run.HostTSCHz); host > 0 && math.Abs(hz-host) < 0.2*host {
-		return host, true
+	ticks, nanos := float64(b.TSC-a.TSC), float64(b.HostNanos-a.HostNanos)
+	if run.HostTSCHz > 0 {
+		hz = float64(run.HostTSCHz)
+		if diff := math.Abs(ticks/hz*1e9 - nanos); diff < lateNanos || diff < 0.2*nanos {
+			return hz, true
+		}
 	}
-	return hz, true
+	if ticks == 0 || nanos < 1e6 {
+		return 0, false
+	}
+	return ticks / nanos * 1e9, true
 }

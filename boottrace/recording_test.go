@@ -425,19 +425,36 @@ func TestSetReady(t *testing.T) {
 }
 
 func TestTSCHz(t *testing.T) {
+	together := func(r *Run) { // the host saw all marks at once
+		for i := range r.Marks {
+			r.Marks[i].HostNanos, r.Marks[i].TSC = 110*ms, uint64(20+2*i)*ms
+		}
+	}
+	long := func(r *Run) { // the marks lie a second apart
+		last := &r.Marks[len(r.Marks)-1]
+		last.HostNanos, last.TSC = 1030*ms, 2020*ms
+	}
 	for _, tt := range []struct {
 		name        string
 		guest, host uint64
+		change      func(*Run)
 		want        float64
 	}{
-		{"the guest's own", 3e9, 2.1e9, 3e9},
-		{"the host's", 0, 2.1e9, 2.1e9},
-		{"the host's is not the guest's", 0, 1e9, 2e9},
-		{"by the marks", 0, 0, 2e9},
+		{"the guest's own", 3e9, 2.1e9, long, 3e9},
+		{"the host's", 0, 2.1e9, long, 2.1e9},
+		{"the host's, marks seen together", 0, 2.1e9, together, 2.1e9},
+		{"the host's, one mark", 0, 2.1e9, func(r *Run) { r.Marks = r.Marks[:1] }, 2.1e9},
+		{"the host's is not the guest's", 0, 1e9, long, 2e9},
+		{"by the marks", 0, 0, long, 2e9},
+		{"not known: marks seen together", 0, 0, together, 0},
+		{"not known: one mark", 0, 0, func(r *Run) { r.Marks = r.Marks[:1] }, 0},
+		{"not known: no marks", 0, 2.1e9, func(r *Run) { r.Marks = nil }, 0},
 	} {
-		run := native(100)
-		run.Guest.TSCHz, run.HostTSCHz = tt.guest, tt.host
-		if got, ok := run.TSCHz(); got != tt.want || !ok {
+		run := with(native(100), func(r *Run) {
+			r.Guest.TSCHz, r.HostTSCHz = tt.guest, tt.host
+			tt.change(r)
+		})
+		if got, ok := run.TSCHz(); got != tt.want || ok != (tt.want > 0) {
 			t.Errorf("%s: %g, %v, want %g", tt.name, got, ok, tt.want)
 		}
 	}
