@@ -255,7 +255,7 @@ func TestCorpus(t *testing.T) {
 }
 
 func TestFS(t *testing.T) {
-	tr := newTree(t, dir("dir"), dir("dir/sub"), file("dir/sub/file", mixed(200000, 1)), file("dir/other", []byte("x")), file("empty", nil), file("dir.txt", []byte("y")),
+	tr := newTree(t, dir("dir"), dir("dir/sub"), file("dir/sub/file", mixed(20000, 1)), file("dir/other", []byte("x")), file("empty", nil), file("dir.txt", []byte("y")),
 		tree.Entry{Path: "link", Mode: fs.ModeSymlink | 0o777, Link: "dir/sub/file"},
 		tree.Entry{Path: "dir/up", Mode: fs.ModeSymlink | 0o777, Link: "../dir/sub"})
 	f := open(t, write(t, tr, rofs.Options{ClusterSize: 4096}))
