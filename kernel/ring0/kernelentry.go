@@ -1,0 +1,72 @@
+package ring0
+
+//lint:file-ignore U1000 entry_amd64.s uses what Go code does not
+
+import "unsafe"
+
+// thread is an M of the Go runtime.
+type thread struct {
+	frame   frame
+	fx      [512]byte
+	fs      uint64 // FS base
+	fxValid uint32 // fx is to be restored
+	id      uint32
+	ksp     uint64 // stack pointer of its call of enter, while that is in ring 3
+
+	state    uint32
+	irq      bool   // waiting: a device interrupt ends the wait
+	poll     bool   // waiting: in epoll_pwait
+	deadline uint64 // waiting: Nanotime at which the wait ends; 0 is never
+	futex    uint64 // waiting: address of the futex word; 0 is none
+	timedOut uint64 // waiting: result when the deadline ends the wait
+
+	mask, pending uint64 // signals
+	altStack      [3]uint64
+	_             [6]uint64
+}
+
+// What entry_amd64.s relies on: the places of the first fields, and that a frame ends and an FXSAVE image starts on a multiple of 16.
+const frameSize = unsafe.Sizeof(frame{})
+
+var (
+	_ [0]byte = [unsafe.Sizeof(thread{}) % 64]byte{}
+	_ [0]byte = [frameSize % 16]byte{}
+	_ [0]byte = [unsafe.Offsetof(thread{}.fx) - frameSize]byte{}
+	_ [0]byte = [unsafe.Offsetof(Context{}.FX) - frameSize]byte{}
+)
+
+const (
+	unused = iota
+	runnable
+	waiting
+)
+
+// The variables that entry_amd64.s uses.
+var (
+	entryTSC  uint64 // TSC at kernel entry
+	startInfo uint64 // physical address of hvm_start_info
+	cur       uint64 // address of the current thread
+	top       uint64 // where the next trap pushes: end of the frame of the current thread or, in ring 3, Context
+	inUser    bool   // ring 3 runs
+	userGS    uint64 // value of the GS base
+	scratch   uint64
+	mxcsr     uint32 = mxcsrReset
+	fakeTLS   uint64
+	fakeG     [128]uint64
+	taskState [104]byte
+
+	// sliceExpired tells enter that the deadline came before ring 3 was reached.
+	sliceExpired bool
+
+	kernelStack [kernelStackSize]byte
+
+	// Go functions are called by their func value: a direct call from assembly would reach a wrapper that expects a real g.
+	startFn         = kernelStart
+	syscallFn       = kernelSyscall
+	trapFn          = kernelTrap
+	userInterruptFn = kernelUserInterrupt
+)
+
+func entry()
+func entryPoints() (runtimeEntry, syscallEntry, idle, runtimeEnd uint64, traps *[21]uint64)
+func mark(b byte)
