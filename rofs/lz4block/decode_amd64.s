@@ -181,7 +181,17 @@ literals:
 	MOVQ   R13, DI
 	JMP    afterLiterals
 
-exact:
+exact: // REP MOVSB, which an emulator takes a byte at a time, only for the rest
+	CMPQ   CX, $16
+	JCS    rest
+	MOVUPS (SI), X0
+	MOVUPS X0, (DI)
+	ADDQ   $16, SI
+	ADDQ   $16, DI
+	SUBQ   $16, CX
+	JMP    exact
+
+rest:
 	REP
 	MOVSB
 	TESTQ BX, BX
