@@ -4,6 +4,7 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
+	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
 )
 
 // maxFiles is the limit on descriptors, RLIMIT_NOFILE.
@@ -362,6 +363,29 @@ func (p *process) open(dirfd, addr, flags64, mode uint64) int64 {
 		return -int64(err)
 	}
 	return p.install(f, 0, flags&vfs.OCloexec != 0)
+}
+
+// memfdCreate makes a file without a name, in memory. It cannot be sealed.
+func (p *process) memfdCreate(name, flags uint64) int64 {
+	const (
+		cloexec, allowSealing, noExecSeal, exec = 1, 2, 8, 16
+		maxName                                 = 250
+	)
+	s, err := p.mm.str(name, maxName, vfs.EINVAL)
+	if err != 0 {
+		return -int64(err)
+	}
+	if flags&^uint64(cloexec|allowSealing|noExecSeal|exec) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	dir := tmpfs.New(0)
+	n, err := dir.Create(s, vfs.TypeReg|0o777)
+	if err != 0 {
+		return -int64(vfs.ENOMEM)
+	}
+	f := vfs.NewFile(anonymous(n, "/memfd:"+s+" (deleted)", 0), vfs.ReadWriteF)
+	dir.Remove(s, false)
+	return p.install(f, 0, flags&cloexec != 0)
 }
 
 func (p *process) lseek(fd, off, whence uint64) int64 {

@@ -40,7 +40,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 	if flags&cloneSettls != 0 && tls >= userEnd {
 		return -int64(vfs.EPERM)
 	}
-	if p.numTh >= maxThreads {
+	if p.numTh >= maxThreads || !vfs.Room(1) {
 		return -int64(vfs.EAGAIN)
 	}
 	ctx := ring0.NewContext()

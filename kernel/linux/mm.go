@@ -20,6 +20,7 @@ type memory struct {
 	space mem.Space
 	brk   struct{ start, end uint64 }
 	pages uint64 // present
+	short bool   // a page could not be had: the program is killed when the call is over
 }
 
 // sigSegv and the other signals a fault ends in, with their codes.
@@ -273,7 +274,8 @@ func (m *memory) frame(va uint64, access uint32) mem.Frame {
 		if ok && fl&mem.NoAccess == 0 && (access != protWrite || fl&mem.Write != 0) {
 			return f
 		}
-		if m.touch(va, access).sig != 0 {
+		if ft := m.touch(va, access); ft.sig != 0 {
+			m.short = m.short || ft == oomFault
 			return 0
 		}
 	}

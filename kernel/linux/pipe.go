@@ -113,7 +113,7 @@ func (e *pipeEnd) WriteAt(b []byte, _ uint64) (int, vfs.Errno) {
 	if q.used == pipeSize {
 		return 0, vfs.EAGAIN
 	}
-	if need := q.used + len(b); need > len(q.ring) && len(q.ring) < pipeSize {
+	if need := q.used + len(b); need > len(q.ring) && len(q.ring) < pipeSize && (q.ring == nil || vfs.Room(pipeSize/pageSize)) {
 		size := max(pipeBuf, len(q.ring))
 		for size < need && size < pipeSize {
 			size *= 2

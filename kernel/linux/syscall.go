@@ -14,6 +14,9 @@ const (
 // syscall serves the call that t is in. Unless t has to wait, the call then has its result.
 func (p *process) syscall(t *thread) {
 	r := p.call(t)
+	if p.mm.short || vfs.Exhausted() {
+		p.outOfMemory()
+	}
 	if t.state == running && !t.again {
 		p.finish(t, r)
 	}
@@ -460,6 +463,8 @@ func (p *process) call(t *thread) int64 {
 		return p.renameat(a, b, d, e, f)
 	case 318: // getrandom
 		return p.getrandom(a, b, d)
+	case 319: // memfd_create
+		return p.memfdCreate(a, b)
 	case 324: // membarrier
 		return p.membarrier(a, b)
 	case 327, 328: // preadv2, pwritev2

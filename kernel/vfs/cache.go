@@ -104,11 +104,25 @@ const (
 	maxReserve   = 256
 )
 
-// room reports whether count pages can be taken, dropping pages from the caches if that is what it needs.
-func room(count int) bool {
+// Room reports whether count pages can be taken, dropping pages from the caches if that is what it needs. Who is about to
+// allocate much from the kernel's heap on behalf of the program asks first.
+func Room(count int) bool {
 	total, free := mem.Stats()
-	need := min(max(total/reserveShare, minReserve), maxReserve) + uint64(count)
-	return free >= need || Reclaim(max(count, reclaimBatch)) >= count
+	need := reserve(total) + uint64(count)
+	if free < need {
+		Reclaim(max(int(need-free), reclaimBatch))
+		_, free = mem.Stats()
+	}
+	return free >= need
+}
+
+func reserve(total uint64) uint64 { return min(max(total/reserveShare, minReserve), maxReserve) }
+
+// Exhausted reports whether the kernel's own heap has used up half of the reserve. The program has to go then, before the
+// kernel does: what the kernel holds, it holds for the program.
+func Exhausted() bool {
+	total, free := mem.Stats()
+	return free < reserve(total)/2 && !Room(0)
 }
 
 // reclaimBatch is how many pages are dropped at once, so that a program that fills memory does not ask for each anew.
@@ -116,7 +130,7 @@ const reclaimBatch = 64
 
 // AllocRun returns count contiguous frames with undefined contents, 0 when there is no such run.
 func AllocRun(count int) mem.Frame {
-	if !room(count) {
+	if !Room(count) {
 		return 0
 	}
 	return mem.AllocContig(count)
@@ -124,7 +138,7 @@ func AllocRun(count int) mem.Frame {
 
 // AllocPage returns a zeroed frame, 0 when memory is full.
 func AllocPage() mem.Frame {
-	if !room(1) {
+	if !Room(1) {
 		return 0
 	}
 	return mem.Alloc()
@@ -132,7 +146,7 @@ func AllocPage() mem.Frame {
 
 // AllocDirty is AllocPage for a frame that the caller overwrites all of.
 func AllocDirty() mem.Frame {
-	if !room(1) {
+	if !Room(1) {
 		return 0
 	}
 	return mem.AllocDirty()

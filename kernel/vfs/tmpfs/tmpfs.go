@@ -10,8 +10,13 @@ import (
 // Magic is what statfs reports for the file system (include/uapi/linux/magic.h).
 const Magic = 0x01021994
 
-// maxPages bounds the size of one file to 1 TiB, so that a page number always fits the arithmetic here.
-const maxPages = 1 << 28
+// maxPages bounds the size of one file to 64 GiB, and so what a file of one byte at the end of a hole costs.
+const maxPages = 1 << 24
+
+// chunkPages is how many pages a chunk of a file's table of frames is for: one takes a page itself.
+const chunkPages = mem.PageSize / 8
+
+type chunk [chunkPages]mem.Frame
 
 type fs struct {
 	lastIno uint64
@@ -81,47 +86,77 @@ type link struct {
 
 func (l *link) Readlink() (string, vfs.Errno) { return l.target, 0 }
 
-// file holds its contents in frames; 0 is a hole.
+// file holds its contents in frames. What has none, or no chunk, is a hole.
 type file struct {
 	inode
-	frames []mem.Frame
+	chunks []*chunk
+	held   uint64 // frames
 }
 
 func (f *file) Attr(a *vfs.Attr) {
 	*a = f.attr
-	for _, p := range f.frames {
-		if p != 0 {
-			a.Blocks += mem.PageSize / 512
-		}
-	}
+	a.Blocks = f.held * (mem.PageSize / 512)
 }
 
 func (f *file) Page(n uint64) (mem.Frame, vfs.Errno) {
 	if n >= (f.attr.Size+mem.PageSize-1)/mem.PageSize {
 		return 0, vfs.EINVAL
 	}
-	for uint64(len(f.frames)) <= n {
-		f.frames = append(f.frames, 0)
+	if c := f.Cached(n); c != 0 {
+		return c, 0
 	}
-	if f.frames[n] == 0 {
-		if f.fs.pages >= f.fs.limit {
-			return 0, vfs.ENOSPC
-		}
-		p := vfs.AllocPage()
-		if p == 0 {
-			return 0, vfs.ENOSPC
-		}
-		f.frames[n] = p
-		f.fs.pages++
+	at := n / chunkPages
+	if f.fs.pages >= f.fs.limit || !vfs.Room(2+int(at*8/mem.PageSize)) {
+		return 0, vfs.ENOSPC
 	}
-	return f.frames[n], 0
+	if at >= uint64(len(f.chunks)) {
+		grown := make([]*chunk, max(at+1, min(2*uint64(len(f.chunks)), maxPages/chunkPages)))
+		copy(grown, f.chunks)
+		f.chunks = grown
+	}
+	if f.chunks[at] == nil {
+		f.chunks[at] = new(chunk)
+	}
+	p := vfs.AllocPage()
+	if p == 0 {
+		return 0, vfs.ENOSPC
+	}
+	f.chunks[at][n%chunkPages] = p
+	f.held++
+	f.fs.pages++
+	return p, 0
 }
 
 func (f *file) Cached(n uint64) mem.Frame {
-	if n < uint64(len(f.frames)) {
-		return f.frames[n]
+	if at := n / chunkPages; at < uint64(len(f.chunks)) && f.chunks[at] != nil {
+		return f.chunks[at][n%chunkPages]
 	}
 	return 0
+}
+
+// drop frees the pages from page keep on.
+func (f *file) drop(keep uint64) {
+	for at := keep / chunkPages; at < uint64(len(f.chunks)); at++ {
+		c := f.chunks[at]
+		if c == nil {
+			continue
+		}
+		first := at * chunkPages
+		for i := range c {
+			if c[i] != 0 && first+uint64(i) >= keep {
+				mem.Free(c[i])
+				c[i] = 0
+				f.held--
+				f.fs.pages--
+			}
+		}
+		if first >= keep {
+			f.chunks[at] = nil
+		}
+	}
+	if keep == 0 {
+		f.chunks = nil
+	}
 }
 
 func (f *file) ReadAt(p []byte, off uint64) (int, vfs.Errno) {
@@ -182,16 +217,7 @@ func (f *file) Truncate(size uint64) vfs.Errno {
 		return vfs.EFBIG
 	}
 	if size < f.attr.Size {
-		keep := (size + mem.PageSize - 1) / mem.PageSize
-		for i := keep; i < uint64(len(f.frames)); i++ {
-			if f.frames[i] != 0 {
-				mem.Free(f.frames[i])
-				f.fs.pages--
-			}
-		}
-		if keep < uint64(len(f.frames)) {
-			f.frames = f.frames[:keep]
-		}
+		f.drop((size + mem.PageSize - 1) / mem.PageSize)
 		if at := size % mem.PageSize; at != 0 {
 			if c := f.Cached(size / mem.PageSize); c != 0 {
 				clear(c.Bytes(mem.PageSize)[at:])
@@ -278,6 +304,9 @@ func (d *dir) touch() {
 func (d *dir) room(name string) vfs.Errno {
 	if d.gone {
 		return vfs.ENOENT
+	}
+	if !vfs.Room(1) {
+		return vfs.ENOSPC
 	}
 	if d.find(name) >= 0 {
 		return vfs.EEXIST
