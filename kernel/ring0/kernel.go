@@ -160,6 +160,9 @@ func kernelMemory(end uint64) {
 			limit = min(start+size, 3<<30)
 		}
 	}
+	if limit == 0 {
+		kernelDie("the machine has too little memory for the kernel (--memory)")
+	}
 	// Not all of the direct map's first GiB is RAM, but no frame lies outside of what the memory map names.
 	first := uint64(1 << 30)
 	ramEnd = min(limit, first)
