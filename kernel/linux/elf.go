@@ -84,9 +84,9 @@ func (l *elfLayout) parseSegments(h *elfHeader, p []byte, size uint64) badELF {
 		switch le32(p) {
 		case progInterp:
 			return notExec("is dynamically linked; only static and static-PIE programs can be run")
+		case progLoad:
 		default:
 			continue
-		case progLoad:
 		}
 		flags := le32(p[4:])
 		s := segment{off: le64(p[8:]), va: le64(p[16:]), fileSize: le64(p[32:]), memSize: le64(p[40:])}

@@ -43,7 +43,6 @@ type process struct {
 	argStart, argEnd, envStart, envEnd uint64
 	auxv                               []byte
 	name                               [16]byte // of the program, as PR_SET_NAME left it
-	randomState                        uint64
 	missing                            []uint16 // numbers of calls that were named on the console
 
 	threads *thread // ring of all threads

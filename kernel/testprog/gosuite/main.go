@@ -57,8 +57,7 @@ func end(how string) {
 		syscall.Kill(os.Getpid(), syscall.SIGTERM)
 		time.Sleep(time.Hour)
 	case "memory":
-		var keep [][]byte
-		for {
+		for keep := make([][]byte, 0); len(keep) >= 0; {
 			b := make([]byte, 1<<20)
 			for i := range b {
 				b[i] = 1
