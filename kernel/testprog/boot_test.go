@@ -1,0 +1,359 @@
+package testprog
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/fsmod"
+	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
+	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/kernelbuild"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu"
+	"github.com/firstlight-boot/firstlight/tree"
+)
+
+// need skips without a tool, unless the tests run where all tools must be.
+func need(t *testing.T, tool, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err == nil {
+		return
+	}
+	missing(t, fmt.Sprintf("%s is not installed: apt-get install %s", tool, pkg))
+}
+
+func missing(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_TOOLS") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// theKernel is built from the source beside this test, not the one that some imgbuild has embedded.
+var theKernel = sync.OnceValues(func() ([]byte, error) {
+	return kernelbuild.Build(context.Background(), filepath.Join("..", ".."), "test", nil)
+})
+
+// data fills dir with what the programs expect to find in /data.
+func data(t *testing.T, dir string) {
+	t.Helper()
+	many := filepath.Join(dir, "many")
+	if err := os.MkdirAll(many, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 300000)
+	for i := range b {
+		b[i] = byte(i*7 + i/251)
+	}
+	write(t, filepath.Join(dir, "bytes"), b, 0o640)
+	for i := range 1000 {
+		write(t, filepath.Join(many, fmt.Sprint(i)), []byte(fmt.Sprint(i)), 0o644)
+	}
+	for name, target := range map[string]string{"link": "bytes", "loop": "loop", "up": ".."} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func write(t *testing.T, name string, b []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(name, b, mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(name, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// flavours are the ways in which a C program is built.
+var flavours = []struct {
+	name, tool, pkg string
+	flags           []string
+}{
+	{"glibc", "gcc", "gcc libc6-dev", []string{"-static"}},
+	{"pie", "gcc", "gcc libc6-dev", []string{"-static-pie"}},
+	{"musl", "musl-gcc", "musl-tools", []string{"-static"}},
+}
+
+// compileC builds c/NAME.c as out.
+func compileC(t *testing.T, flavour int, name, out string) {
+	t.Helper()
+	f := flavours[flavour]
+	need(t, f.tool, f.pkg)
+	args := append([]string{"-O1", "-w", "-pthread", "-o", out, filepath.Join("c", name+".c")}, f.flags...)
+	run(t, f.tool, append(args, "-lm")...)
+}
+
+// vmSpec is a boot.
+type vmSpec struct {
+	dir    string // becomes the root
+	args   []string
+	env    []string
+	memory int64 // bytes; 0 is the default
+	extra  string
+}
+
+// ended is how a boot ended.
+type ended struct {
+	console   string
+	how, code byte // as in abi's end mark
+}
+
+func (e ended) String() string {
+	tail := e.console
+	if len(tail) > 2000 {
+		tail = "…" + tail[len(tail)-2000:]
+	}
+	return fmt.Sprintf("how %d, code %d, console:\n%s", e.how, e.code, tail)
+}
+
+// boot makes an image of s and runs it to its end.
+func boot(t *testing.T, s vmSpec) ended {
+	t.Helper()
+	need(t, "qemu-system-x86_64", "qemu-system-x86")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	q, err := qemu.Find(ctx, "")
+	if err != nil {
+		missing(t, err.Error())
+	}
+	kernel, err := theKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := tree.FromDir(ctx, s.dir, tree.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := fsmod.Lookup("rofs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := filepath.Join(t.TempDir(), "app.img")
+	if _, err := image.WriteFile(ctx, img, image.Spec{
+		Params: image.Params{Tool: "test", Flavour: image.FlavourNative, Args: s.args, Env: s.env},
+		Kernel: kernel, Tree: root, Module: m, Options: fsmod.Options{Codec: m.Codecs()[0]},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var console strings.Builder
+	var marks []byte
+	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, qemu.Events{
+		Console: func(_ time.Duration, p []byte) { console.Write(p) },
+		Mark:    func(_ time.Duration, p []byte) { marks = append(marks, p...) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	result, err := vm.Wait()
+	e := ended{console: strings.ReplaceAll(console.String(), "\r", "")}
+	if n := len(marks); n >= 3 && marks[n-3] == abi.MarkEnd {
+		e.how, e.code = marks[n-2], marks[n-1]
+		return e
+	}
+	t.Fatalf("no end mark: %v, %+v, marks %x\n%v", err, result, marks, e)
+	return e
+}
+
+// okLines returns the names that a program printed as "ok NAME".
+func okLines(console string) []string {
+	var names []string
+	for line := range strings.Lines(console) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "ok "); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// The checks that each C program makes, in order.
+var checks = []struct {
+	program, want string
+	args          []string
+	code          byte
+	small         bool // also with little memory
+}{
+	{"start", "args env auxv bss uname malloc float", []string{"one two", ""}, 42, false},
+	{"memory", "unmap protect wx reserve hint dontneed mincore mremap file shared null stack brk", nil, 0, false},
+	{"threads", "mutex cond slice fpu timedwait sem robust many", nil, 0, false},
+	{"files", "read stat rofs dir cwd tmp dev proc fcntl", nil, 0, true},
+	{"events", "pipe big nonblock eventfd poll epoll sleep", nil, 0, true},
+	{"signals", "raise mask queue altstack faults edit fpu eintr alarm ignore", nil, 0, false},
+	{"wild", "efault random", nil, 0, false},
+	{"churn", "churn full memfd", nil, 0, false},
+}
+
+func TestC(t *testing.T) {
+	for _, c := range checks {
+		for i, f := range flavours {
+			if i > 0 && testing.Short() {
+				continue
+			}
+			t.Run(c.program+"/"+f.name, func(t *testing.T) {
+				dir := t.TempDir()
+				data(t, filepath.Join(dir, "data"))
+				compileC(t, i, c.program, filepath.Join(dir, c.program))
+				sizes := []int64{0}
+				if c.small {
+					sizes = append(sizes, 8<<20)
+				}
+				for _, size := range sizes {
+					e := boot(t, vmSpec{dir: dir, args: append([]string{"/" + c.program}, c.args...), env: []string{"EMPTY=", "KEY=a value"}, memory: size})
+					if e.how != abi.EndExited || e.code != c.code {
+						t.Errorf("memory %d: want exit %d, got %v", size, c.code, e)
+					}
+					if got := strings.Join(okLines(e.console), " "); got != c.want {
+						t.Errorf("memory %d: passed %q, want %q", size, got, c.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Each way to end is reported as what it was.
+func TestEndings(t *testing.T) {
+	const sigill, sigabrt, sigfpe, sigkill, sigsegv, sigpipe, sigterm = 4, 6, 8, 9, 11, 13, 15
+	dir := t.TempDir()
+	compileC(t, 0, "ending", filepath.Join(dir, "ending"))
+	for _, c := range []struct {
+		arg       string
+		how, code byte
+		says      string
+	}{
+		{"return", abi.EndExited, 0, ""},
+		{"exit", abi.EndExited, 300 & 0xff, ""},
+		{"stdin", abi.EndExited, 3, ""},
+		{"megabyte", abi.EndExited, 0, ""},
+		{"thread-exit", abi.EndExited, 9, ""},
+		{"main-leaves", abi.EndExited, 9, ""},
+		{"abort", abi.EndKilled, sigabrt, ""},
+		{"segv", abi.EndKilled, sigsegv, "killed by SIGSEGV at 0x"},
+		{"thread-segv", abi.EndKilled, sigsegv, "address 0x10\n"},
+		{"kernel", abi.EndKilled, sigsegv, "address 0xffff800000200000\n"},
+		{"stack", abi.EndKilled, sigsegv, "SIGSEGV"},
+		{"badsp", abi.EndKilled, sigsegv, "SIGSEGV"},
+		{"noncanonical", abi.EndKilled, sigsegv, "SIGSEGV"},
+		{"hlt", abi.EndKilled, sigsegv, "SIGSEGV"},
+		{"divide", abi.EndKilled, sigfpe, "killed by SIGFPE"},
+		{"ud2", abi.EndKilled, sigill, "killed by SIGILL"},
+		{"kill", abi.EndKilled, sigkill, ""},
+		{"term", abi.EndKilled, sigterm, ""},
+		{"sigpipe", abi.EndKilled, sigpipe, ""},
+		{"deadlock", abi.EndKilled, sigkill, "firstlight: deadlock"},
+		{"memory", abi.EndKilled, sigkill, "firstlight: out of memory"},
+	} {
+		t.Run(c.arg, func(t *testing.T) {
+			e := boot(t, vmSpec{dir: dir, args: []string{"/ending", c.arg}})
+			if e.how != c.how || e.code != c.code || !strings.Contains(e.console, c.says) || !strings.HasPrefix(e.console, "ok "+c.arg) {
+				t.Errorf("want how %d, code %d, %q; got %v", c.how, c.code, c.says, e)
+			}
+			if c.arg == "megabyte" && len(e.console) != len("ok megabyte\n")+1<<20 {
+				t.Errorf("%d bytes of output", len(e.console))
+			}
+		})
+	}
+}
+
+func TestGo(t *testing.T) {
+	dir := t.TempDir()
+	data(t, filepath.Join(dir, "data"))
+	run(t, "go", "build", "-trimpath", "-o", filepath.Join(dir, "gosuite"), "./gosuite")
+	for _, c := range []struct {
+		args      []string
+		how, code byte
+		says      string
+	}{
+		{nil, abi.EndExited, 42, "ok args\nok goroutines\nok gc\nok timers\nok panic\nok nil\nok preempt\nok threads\nok files\nok pipe\nok signal\nok stack\nok mmap\n"},
+		{[]string{"panic"}, abi.EndExited, 2, "panic: on purpose\n\ngoroutine 1 [running]:"},
+		{[]string{"nil"}, abi.EndExited, 2, "panic: runtime error: invalid memory address or nil pointer dereference\n[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x"},
+		{[]string{"deadlock"}, abi.EndExited, 2, "fatal error: all goroutines are asleep - deadlock!"},
+		{[]string{"exit"}, abi.EndExited, 7, "ok exit"},
+		{[]string{"signal"}, abi.EndKilled, 15, "ok signal"},
+		{[]string{"memory"}, abi.EndKilled, 9, "firstlight: out of memory"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			e := boot(t, vmSpec{dir: dir, args: append([]string{"/gosuite"}, c.args...), env: []string{"KEY=a value"}})
+			if e.how != c.how || e.code != c.code || !strings.Contains(e.console, c.says) {
+				t.Errorf("want how %d, code %d, %q; got %v", c.how, c.code, c.says, e)
+			}
+		})
+	}
+}
+
+// What cannot be started is said in one line, with the reason.
+func TestNotStarted(t *testing.T) {
+	const enoent, enoexec, eacces, enotdir, eisdir = 2, 8, 13, 20, 21
+	dir := t.TempDir()
+	prog := filepath.Join(dir, "prog")
+	compileC(t, 0, "ending", prog)
+	elf, err := os.ReadFile(prog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant := func(name string, edit func(b []byte) []byte) {
+		write(t, filepath.Join(dir, name), edit(append([]byte(nil), elf...)), 0o755)
+	}
+	variant("arm", func(b []byte) []byte { b[18] = 183; return b })
+	variant("short", func(b []byte) []byte { return b[:len(b)/2] })
+	variant("stub", func(b []byte) []byte { return b[:40] })
+	variant("empty", func([]byte) []byte { return nil })
+	variant("script", func([]byte) []byte { return []byte("#!/bin/sh\necho hi\n") })
+	write(t, filepath.Join(dir, "plain"), elf, 0o644)
+	run(t, "gcc", "-o", filepath.Join(dir, "dynamic"), filepath.Join("c", "ending.c"), "-w", "-pthread")
+	for _, c := range []struct {
+		arg, extra string
+		errno      byte
+		says       string
+	}{
+		{"/none", "", enoent, "/none cannot be found (no such file or directory)"},
+		{"/prog/x", "", enotdir, "/prog/x cannot be found (not a directory)"},
+		{"/", "", eisdir, "/ is a directory"},
+		{"/plain", "", eacces, "/plain is not executable"},
+		{"/dynamic", "", enoexec, "/dynamic is dynamically linked; only static and static-PIE programs can be run (exec format error)"},
+		{"/arm", "", enoexec, "/arm is for another machine"},
+		{"/short", "", enoexec, "/short is cut short"},
+		{"/stub", "", enoexec, "/stub is not an ELF program"},
+		{"/empty", "", enoexec, "/empty is not an ELF program"},
+		{"/script", "", enoexec, "/script is a script"},
+		{"/prog", "cwd=/none", enoent, "/none cannot be the working directory"},
+	} {
+		t.Run(strings.TrimPrefix(c.arg, "/")+c.extra, func(t *testing.T) {
+			e := boot(t, vmSpec{dir: dir, args: []string{c.arg}, extra: c.extra})
+			if e.how != abi.EndNotStart || e.code != c.errno || !strings.Contains(e.console, "firstlight: "+c.says) {
+				t.Errorf("want errno %d, %q; got %v", c.errno, c.says, e)
+			}
+		})
+	}
+}
+
+// A call that is not there is named once, and only under verbose.
+func TestVerbose(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "ending", filepath.Join(dir, "ending"))
+	const line = "firstlight: system call rseq (334) is not there\n"
+	for extra, want := range map[string]int{"": 0, "verbose=1": 1} {
+		if e := boot(t, vmSpec{dir: dir, args: []string{"/ending"}, extra: extra}); strings.Count(e.console, line) != want {
+			t.Errorf("%q: want the line %d times, got %v", extra, want, e)
+		}
+	}
+}
