@@ -41,9 +41,9 @@ func (t *Text) Hex(n uint64, width int) *Text {
 	return t
 }
 
-// Oct appends n in octal with at least width digits (at most 20).
+// Oct appends n in octal with at least width digits (at most 22).
 func (t *Text) Oct(n uint64, width int) *Text {
-	for shift := 60; shift >= 0; shift -= 3 {
+	for shift := 63; shift >= 0; shift -= 3 {
 		if n>>shift != 0 || shift < 3*width || shift == 0 {
 			*t = append(*t, '0'+byte(n>>shift&7))
 		}
