@@ -137,10 +137,11 @@ func kernelRuntimeStack() uint64 {
 	)
 	kernelWord(uint64(f)+envOff, 0, kernelRandom()|1)
 	kernelWord(uint64(f)+envOff, 1, kernelRandom()|1)
-	// argc, argv, envp, auxv. One processor is said in the environment, or the runtime would keep asking.
-	copy((*[24]byte)(mem.Pointer(layout.DirectMap + uint64(f) + envOff + 16))[:], "firstlight\x00GOMAXPROCS=1\x00")
+	// argc, argv, envp, auxv. One processor is said in the environment, or the runtime would keep asking; and a small heap
+	// is collected from 1 MiB on, not 4, which a machine of 8 MiB does not have to spare.
+	copy((*[32]byte)(mem.Pointer(layout.DirectMap + uint64(f) + envOff + 16))[:], "firstlight\x00GOMAXPROCS=1\x00GOGC=25\x00")
 	name := uint64(va) + envOff + 16
-	for i, w := range [...]uint64{1, name, 0, name + 11, 0, atPageSize, mem.PageSize, atSecure, 0, atRandom, uint64(va) + envOff, 0, 0} {
+	for i, w := range [...]uint64{1, name, 0, name + 11, name + 24, 0, atPageSize, mem.PageSize, atSecure, 0, atRandom, uint64(va) + envOff, 0, 0} {
 		kernelWord(phys, uint64(i), w)
 	}
 	return virt
