@@ -16,6 +16,7 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/rofsfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
+	"runtime"
 )
 
 // Config says what to run.
@@ -52,6 +53,7 @@ type process struct {
 	run     queue  // threads that are ready
 	futexes queue  // threads that wait for a futex, the longest first
 	wakeAt  uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
+	entries uint64 // times that ring 3 was entered
 	slice   uint64 // end of the current thread's time slice; 0: it has no end
 
 	actions    [numSignals + 1]action
@@ -201,6 +203,10 @@ func (p *process) idle() {
 	p.expire(ring0.Nanotime())
 }
 
+// yieldEvery is how many times ring 3 is entered before the Go runtime's own goroutines may run: the collector's above all, which
+// otherwise could only collect in what this goroutine allocates. A short program never gets there.
+const yieldEvery = 256
+
 // runThread runs t until it blocks, ends, or has had its share.
 func (p *process) runThread(t *thread) {
 	for {
@@ -239,6 +245,9 @@ func (p *process) runThread(t *thread) {
 		if ctx.RIP >= userEnd {
 			p.force(t, sigSegv, segvMapErr, ctx.RIP)
 			continue
+		}
+		if p.entries++; p.entries%yieldEvery == 0 {
+			runtime.Gosched()
 		}
 		switch trap := ring0.Enter(ctx, deadline); trap {
 		case ring0.TrapSyscall:

@@ -120,6 +120,9 @@ TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 TEXT ·enter(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ c+0(FP), DI
 	MOVQ $257, ret+8(FP)
+	// A trap of ring 3 writes to the Context, where nothing serves a page fault: both its pages, if it has two, are mapped now.
+	MOVQ (DI), AX
+	MOVQ (Context__size-8)(DI), AX
 	CLI
 	CMPB ·sliceExpired(SB), $0
 	JEQ  go
@@ -338,7 +341,7 @@ interrupt:
 	MOVQ SP, DI
 	KERNELCALL(·userInterruptFn)
 	MOVQ ·scratch(SB), SP
-	TESTQ AX, AX
+	TESTB AX, AX // a bool: the rest of the register is undefined
 	JEQ  back
 	MOVL $257, BX
 	FXRSTOR64 fxOff(SP)

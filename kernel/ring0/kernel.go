@@ -78,6 +78,9 @@ func kernelStart() *thread {
 	var gdtr, idtr [10]byte
 	kernelTableRegister(&gdtr, 8*8, layout.DirectMap+layout.GDTPhys)
 	kernelTableRegister(&idtr, uint64(unsafe.Sizeof(idt)), uint64(uintptr(unsafe.Pointer(&idt))))
+	// No map of ports that ring 3 may use: it would start behind the end of the segment.
+	const portMap = 102
+	taskState[portMap] = byte(unsafe.Sizeof(taskState))
 	cpu.LoadTables(&gdtr, &idtr, layout.TaskSel)
 	cpu.WriteMSR(msrSTAR, layout.StarUser<<48|layout.KernelCS<<32)
 	cpu.WriteMSR(msrLSTAR, syscallEntry)

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/kernel/link"
+	"github.com/firstlight-boot/firstlight/qemu"
+)
+
+// TestBoot boots this command as a kernel: every check passes, and the panic at its end has a trace with names.
+func TestBoot(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	q, err := qemu.Find(ctx, "")
+	if err != nil {
+		if os.Getenv("REQUIRE_TOOLS") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	out := filepath.Join(t.TempDir(), "selftest")
+	args, env := link.GoBuildArgs(nil)
+	cmd := exec.CommandContext(ctx, "go", append(args, "-o", out, ".")...)
+	cmd.Env = append(os.Environ(), env...)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := link.Link(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var console bytes.Buffer
+	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", KernelImage: kernel}, qemu.Events{Console: func(_ time.Duration, p []byte) { console.Write(p) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	if _, err := vm.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, console.Bytes())
+	}
+	got := strings.ReplaceAll(console.String(), "\r", "")
+	want := "ok channels\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok isolation\nok floating-point\n" +
+		"panic: the end of the self-test\n"
+	if !strings.HasPrefix(got, want) {
+		t.Errorf("the console says\n%s\nwant it to start with\n%s", got, want)
+	}
+	if !strings.Contains(got, "main.theEnd(") || !strings.Contains(got, "selftest/main.go:") {
+		t.Errorf("the trace has no names\n%s", got)
+	}
+}

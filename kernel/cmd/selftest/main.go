@@ -1,0 +1,307 @@
+// Command selftest is a guest that tests package ring0 from inside: the Go runtime and standard library on it, ring 3, the
+// clock. It prints a line "ok NAME" for each check and ends with a panic, whose trace the test that boots it reads.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
+)
+
+func main() {
+	for _, c := range []struct {
+		name string
+		run  func() error
+	}{
+		{"channels", channels},
+		{"collector", collector},
+		{"faults", faults},
+		{"recursion", recursion},
+		{"free-memory", freeMemory},
+		{"timers", timers},
+		{"clock", clock},
+		{"idle", idle},
+		{"ring3", ring3},
+		{"isolation", isolation},
+		{"floating-point", floatingPoint},
+	} {
+		if err := c.run(); err != nil {
+			println("FAILED", c.name, err.Error())
+		} else {
+			println("ok", c.name)
+		}
+	}
+	theEnd()
+}
+
+//go:noinline
+func theEnd() { panic("the end of the self-test") }
+
+// channels sends a token to and fro between two goroutines.
+func channels() error {
+	to, fro := make(chan int), make(chan int)
+	go func() {
+		for v := range to {
+			fro <- v + 1
+		}
+		close(fro)
+	}()
+	v := 0
+	for range 20000 {
+		to <- v
+		v = <-fro
+	}
+	close(to)
+	if v != 20000 {
+		return fmt.Errorf("counted to %d, want 20000", v)
+	}
+	return nil
+}
+
+// collector makes garbage in several goroutines and checks what is not garbage.
+func collector() error {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var wg sync.WaitGroup
+	bad := make(chan error, 4)
+	for g := range 4 {
+		wg.Go(func() {
+			keep := map[int][]byte{}
+			for i := range 4000 {
+				b := make([]byte, 1+i%2000)
+				b[0] = byte(i ^ g)
+				keep[i%50] = b
+				if len(keep[(i+7)%50]) > 2000 {
+					bad <- errors.New("an object changed its size")
+				}
+			}
+			for i := 3950; i < 4000; i++ {
+				if keep[i%50][0] != byte(i^g) {
+					bad <- fmt.Errorf("object %d was lost", i)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if after.NumGC-before.NumGC < 2 {
+		return fmt.Errorf("%d collections", after.NumGC-before.NumGC)
+	}
+	select {
+	case err := <-bad:
+		return err
+	default:
+		return nil
+	}
+}
+
+var zero int
+
+// faults turns hardware faults into panics and recovers.
+func faults() error {
+	try := func(f func()) (got any) {
+		defer func() { got = recover() }()
+		f()
+		return nil
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	for _, c := range []struct {
+		name, want string
+		f          func()
+	}{
+		{"nil", "runtime error: invalid memory address or nil pointer dereference", func() { *(*int)(nil) = 1 }},
+		{"divide", "runtime error: integer divide by zero", func() { zero = 1 / zero }},
+		{"user address", "runtime error: invalid memory address or nil pointer dereference", func() { *(*int)(mem.Pointer(0x400000)) = 1 }},
+		{"text", "runtime error: invalid memory address or nil pointer dereference", func() { *(*byte)(mem.Pointer(textAddress())) = 1 }},
+	} {
+		err, _ := try(c.f).(error)
+		if err == nil || err.Error() != c.want {
+			return fmt.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+	}
+	return nil
+}
+
+func textAddress() uint64 {
+	f := textAddress
+	return **(**uint64)(unsafe.Pointer(&f))
+}
+
+func recursion() error {
+	var down func(n int, pad [4]int) int
+	down = func(n int, pad [4]int) int {
+		if n == 0 {
+			return pad[0]
+		}
+		pad[0]++
+		return down(n-1, pad)
+	}
+	if got := down(100000, [4]int{}); got != 100000 {
+		return fmt.Errorf("came back with %d", got)
+	}
+	return nil
+}
+
+// freeMemory checks that memory given back is zero when it comes again, and that it did go back.
+func freeMemory() error {
+	_, before := mem.Stats()
+	b := make([]byte, 8<<20)
+	for i := range b {
+		b[i] = 0xaa
+	}
+	b = nil
+	debug.FreeOSMemory()
+	if _, after := mem.Stats(); after+256 < before {
+		return fmt.Errorf("%d pages free, were %d", after, before)
+	}
+	b = make([]byte, 8<<20)
+	for i, c := range b {
+		if c != 0 {
+			return fmt.Errorf("byte %d is %#x", i, c)
+		}
+	}
+	return nil
+}
+
+// timers uses the runtime's own, which wait in epoll_pwait.
+func timers() error {
+	start := ring0.Nanotime()
+	done := make(chan int, 3)
+	for i, ms := range []int{30, 10, 20} {
+		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { done <- i })
+	}
+	a, b, c := <-done, <-done, <-done
+	if a != 1 || b != 2 || c != 0 {
+		return fmt.Errorf("timers went off in the order %d %d %d", a, b, c)
+	}
+	if took := ring0.Nanotime() - start; took < 30e6 {
+		return fmt.Errorf("30 ms took %d ns", took)
+	}
+	return nil
+}
+
+func clock() error {
+	last := ring0.Nanotime()
+	for range 200000 {
+		now := ring0.Nanotime()
+		if now < last {
+			return fmt.Errorf("the clock went back from %d to %d", last, now)
+		}
+		last = now
+	}
+	return nil
+}
+
+func idle() error {
+	for _, nanos := range []uint64{1e6, 20e6, 3e6} {
+		start := ring0.Nanotime()
+		ring0.Idle(start + nanos)
+		if took := ring0.Nanotime() - start; took < nanos-nanos/50 {
+			return fmt.Errorf("idled %d ns, want at least %d", took, nanos)
+		}
+	}
+	return nil
+}
+
+// program maps a page with code at 0x400000 and a page to write at 0x500000 and returns a context that starts it.
+func program(code string) (*ring0.Context, *mem.Space, error) {
+	s, ok := mem.NewSpace()
+	text, data := mem.Alloc(), mem.Alloc()
+	if !ok || text == 0 || data == 0 || !s.Map(0x400000, text, mem.Exec) || !s.Map(0x500000, data, mem.Write) {
+		return nil, nil, errors.New("no memory")
+	}
+	copy(text.Bytes(mem.PageSize), code)
+	s.Activate()
+	c := ring0.NewContext()
+	c.RIP, c.RSP = 0x400000, 0x501000
+	return c, &s, nil
+}
+
+func ring3() error {
+	// mov $5,%eax; syscall; jmp .
+	c, _, err := program("\xb8\x05\x00\x00\x00\x0f\x05\xeb\xfe")
+	if err != nil {
+		return err
+	}
+	c.RBX, c.R15 = 0x1234, 0x5678
+	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall || c.RAX != 5 || c.RIP != 0x400007 || c.RBX != 0x1234 || c.R15 != 0x5678 {
+		return fmt.Errorf("system call: trap %d, RAX %d, RIP %#x", trap, c.RAX, c.RIP)
+	}
+	start := ring0.Nanotime()
+	if trap := ring0.Enter(c, start+10e6); trap != ring0.TrapTimeslice || c.RIP != 0x400007 {
+		return fmt.Errorf("spinning: trap %d, RIP %#x", trap, c.RIP)
+	}
+	if took := ring0.Nanotime() - start; took < 9e6 {
+		return fmt.Errorf("a slice of 10 ms took %d ns", took)
+	}
+	// Into the past: not entered at all, or left at once.
+	if trap := ring0.Enter(c, ring0.Nanotime()); trap != ring0.TrapTimeslice {
+		return fmt.Errorf("no time left: trap %d", trap)
+	}
+	return nil
+}
+
+// isolation runs what a program must not do and expects the fault.
+func isolation() error {
+	for _, p := range []struct {
+		name, code string
+		trap       int
+		cr2        uint64
+	}{
+		{"read of the kernel", "\x48\xc7\xc0\x00\x00\x20\x80\x48\x8b\x00", 14, 0xffffffff80200000}, // mov $-0x7fe00000,%rax; mov (%rax),%rax
+		{"read of the direct map", "\x48\xb8\x00\x00\x10\x00\x00\x80\xff\xff\x48\x8b\x00", 14, 0xffff800000100000},
+		{"write to text", "\xc6\x04\x25\x00\x00\x40\x00\x01", 14, 0x400000},              // movb $1,0x400000
+		{"execution of data", "\xb8\x00\x00\x50\x00\xff\xe0", 14, 0x500000},              // mov $0x500000,%eax; jmp *%rax
+		{"non-canonical", "\x48\xb8\x00\x00\x00\x00\x00\x00\x00\x80\x48\x8b\x00", 13, 0}, // mov $1<<63,%rax; mov (%rax),%rax
+		{"privileged", "\xf4", 13, 0},         // hlt
+		{"port", "\xe6\xf4", 13, 0},           // out %al,$0xf4
+		{"undefined", "\x0f\x0b", 6, 0},       // ud2
+		{"interrupt gate", "\xcd\x20", 13, 0}, // int $32
+		{"jump to the kernel", "\x48\xb8\x00\x10\x20\x80\xff\xff\xff\xff\xff\xe0", 14, 0xffffffff80201000},
+	} {
+		c, _, err := program(p.code)
+		if err != nil {
+			return err
+		}
+		if trap := ring0.Enter(c, 0); trap != p.trap || p.trap == 14 && c.CR2 != p.cr2 {
+			return fmt.Errorf("%s: trap %d at %#x", p.name, trap, c.CR2)
+		}
+	}
+	return nil
+}
+
+// floatingPoint checks that a program's state and the kernel's do not mix.
+func floatingPoint() error {
+	// movl $0x3f80,(%rsp) [round down]; ldmxcsr (%rsp); fld1; movq %rbx,%xmm7; syscall; movq %xmm7,%rbx; stmxcsr (%rsp);
+	// mov (%rsp),%ecx is lost to SYSCALL, so %r12d; syscall
+	c, _, err := program("\x48\x83\xec\x08\xc7\x04\x24\x80\x3f\x00\x00\x0f\xae\x14\x24\xd9\xe8\x66\x48\x0f\x6e\xfb\x0f\x05" +
+		"\x66\x48\x0f\x7e\xfb\x0f\xae\x1c\x24\x44\x8b\x24\x24\x0f\x05")
+	if err != nil {
+		return err
+	}
+	c.RBX = 0x1122334455667788
+	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall {
+		return fmt.Errorf("trap %d at RIP %#x", trap, c.RIP)
+	}
+	c.RBX = 0
+	three := 3.0
+	if got := math.Float64bits(1 / three); got != 0x3fd5555555555555 {
+		return fmt.Errorf("the kernel rounds as the program does: 1/3 is %#x", got)
+	}
+	if two := math.Float64bits(2 / three); two != 0x3fe5555555555555 {
+		return fmt.Errorf("the kernel rounds as the program does: 2/3 is %#x", two)
+	}
+	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall || c.RBX != 0x1122334455667788 || uint32(c.R12) != 0x3f80 {
+		return fmt.Errorf("trap %d, XMM7 %#x, MXCSR %#x", trap, c.RBX, c.R12)
+	}
+	return nil
+}
