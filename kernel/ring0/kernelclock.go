@@ -131,6 +131,9 @@ func kernelArm() {
 			next = t.deadline
 		}
 	}
+	if quiet {
+		next = 0
+	}
 	if next == armedFor {
 		return
 	}
@@ -151,6 +154,10 @@ func kernelArm() {
 	cpu.Store32(apicTimer, vectorTimer)
 	cpu.Store32(apicInitial, uint32(wait))
 }
+
+// quiet is set while Notify waits: no timer runs, so that a counting boot, whose clock stands still while the CPU halts, does
+// not depend on how fast the device answers. A deadline that passes meanwhile is met after it.
+var quiet bool
 
 // armedFor is the deadline that the timer is set for, 0 for none. A deadline further off than the timer counts fires early and is
 // set again.
@@ -177,6 +184,10 @@ func kernelTimer() {
 func kernelDevice() {
 	cpu.Store32(apicEOI, 0)
 	irqPending = true
+	if quiet {
+		quiet = false
+		kernelArm()
+	}
 	for i := range numThreads {
 		if t := &threads[i%maxThreads]; t.state == waiting && t.irq {
 			irqPending = false

@@ -91,7 +91,7 @@ func kernelSyscall(t *thread) *thread {
 	case sysIdle:
 		return kernelIdle(t, f.RDI)
 	case sysNotify:
-		irqPending = false
+		irqPending, quiet = false, true
 		cpu.Store32(f.RDI, uint32(f.RSI))
 		return kernelIdle(t, 0)
 	case sysSlice:
