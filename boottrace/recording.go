@@ -44,6 +44,9 @@ type Recording struct {
 	TimeNanos    int64  `json:"time_ns,omitempty"`      // when recorded, since 1970
 
 	Runs []Run `json:"-"`
+
+	Exact   *Profile `json:"-"` // nil if none was taken
+	Sampled *Profile `json:"-"` // nil if none was taken
 }
 
 // Run is one boot, from t0, the instant before the VMM was spawned, to its end.
@@ -65,6 +68,10 @@ type Run struct {
 	PSSBytes     uint64 `json:"pss_bytes,omitempty"`     // the VMM's proportional set size
 	// Regions divide TouchedBytes by what the pages were for, where that is known.
 	Regions []Region `json:"regions,omitempty"`
+
+	Memory  *Memory   `json:"memory,omitempty"`
+	IO      []Request `json:"io,omitempty"` // in the order in which they were made, at most MaxRequests
+	IOTotal int       `json:"io_total,omitempty"`
 
 	Output      []byte `json:"output,omitempty"`       // the console, up to a limit
 	OutputBytes uint64 `json:"output_bytes,omitempty"` // all of it
@@ -232,6 +239,9 @@ func (run *Run) checkValid() error {
 	}
 	if len(run.Marks) > MaxMarks {
 		return fmt.Errorf("%d marks; at most %d are kept", len(run.Marks), MaxMarks)
+	}
+	if len(run.IO) > MaxRequests {
+		return fmt.Errorf("%d disk requests; at most %d are kept", len(run.IO), MaxRequests)
 	}
 	if len(run.Output) > MaxOutput {
 		return fmt.Errorf("%d bytes of output; at most %d are kept", len(run.Output), MaxOutput)
