@@ -51,6 +51,7 @@ demo: ## install what is missing, build all, boot an example and show where the 
 .PHONY: test
 test: ## install what is missing, build all, run all tests
 	@scripts/setup test
+	-@scripts/linux-kernel >/dev/null
 	@$(MAKE) --no-print-directory build examples
 	$(GO) test -timeout 15m $(TESTFLAGS) ./...
 
