@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens")
@@ -28,7 +30,7 @@ func TestArgs(t *testing.T) {
 		{"q35, two disks with commas", Config{Machine: Q35, Kernel: "k", Disks: []string{"a,b.img", ",,"}}, wired},
 		{"pc, qboot, KVM, anonymous RAM", Config{Machine: PC, Firmware: QBoot, Accel: KVM, Kernel: "k", AnonymousRAM: true}, wires{console: 1, marks: 3}},
 		{"counting, kernel in memory, monitor", Config{KernelImage: []byte{0}, Monitor: true, Counting: &Counting{}},
-			wires{console: 1, ram: 3, marks: 4, monitor: 5, kernel: 6, plugin: "file=counter.so,out=7,addr=0x100000"}},
+			wires{console: 1, ram: 3, marks: 4, monitor: 5, kernel: 6, plugin: "file=counter.so,out=7,point=0x100000:0xffffffffffffffff::"}},
 		{"a CPU of the user's", Config{CPU: "Nehalem,-sse4.2", Kernel: "k", MemoryBytes: 1 << 20}, wired},
 	} {
 		got.WriteString("# " + x.name + "\n" + strings.Join(x.c.args(x.w), "\n") + "\n\n")
@@ -65,7 +67,9 @@ func TestCheck(t *testing.T) {
 		"of 2199023255552": {Kernel: "k", MemoryBytes: 2 << 40},
 		"only TCG":         {Kernel: "k", Accel: KVM, Counting: &Counting{}},
 		"NUL byte":         {Kernel: "k", Append: "a\x00b"},
-		"65 addresses":     {Kernel: "k", Counting: &Counting{Addrs: make([]uint64, 64), Mark: 1}},
+		"257 points":       {Kernel: "k", Points: make([]plugin.Point, 257)},
+		"only TCG logs":    {Kernel: "k", Accel: KVM, Points: make([]plugin.Point, 1)},
+		"without calling":  {Kernel: "k", Counting: &Counting{Memory: true}},
 	} {
 		if err := c.Check(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)

@@ -99,20 +99,25 @@ type Config struct {
 
 	// Counting makes this a counting boot: icount, one vCPU thread, a fixed seed, and the counting plugin. TCG only.
 	Counting *Counting
+
+	// Points are instructions whose executions Result.Counts has. Outside a counting boot they are logged with their times
+	// and cost next to nothing. TCG only.
+	Points []plugin.Point
 }
 
 // Counting asks for a counting boot.
 type Counting struct {
-	Mark  uint64   // virtual address of the guest's mark instruction (docs/guest-abi.md, note 2); 0 for none
-	Addrs []uint64 // further virtual addresses to log, such as the PVH entry
+	Tree   bool // keep the instructions by calling context
+	Memory bool // keep which context touched a page of RAM first; with Tree only
 }
 
-// addrs returns all addresses to log.
-func (c *Counting) addrs() []uint64 {
-	if c.Mark == 0 {
-		return c.Addrs
+// plugin returns what the plugin is to do; ok is false when there is nothing.
+func (c Config) plugin() (p plugin.Config, ok bool) {
+	p.Points = c.Points
+	if c.Counting != nil {
+		p.Count, p.Tree, p.Memory = true, c.Counting.Tree, c.Counting.Memory
 	}
-	return append([]uint64{c.Mark}, c.Addrs...)
+	return p, p.Count || len(p.Points) > 0
 }
 
 // withDefaults returns c with every zero choice made.
@@ -145,7 +150,7 @@ func (c Config) withDefaults() Config {
 func (c Config) Check() error {
 	c = c.withDefaults()
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+		return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
 	}
 	switch c.Machine {
 	case MicroVM, Q35, PC:
@@ -175,8 +180,13 @@ func (c Config) Check() error {
 		return bad("two kernels")
 	case c.Counting != nil && c.Accel != TCG:
 		return bad("only TCG counts instructions")
-	case c.Counting != nil && len(c.Counting.addrs()) > plugin.MaxAddrs:
-		return bad("%d addresses to log: %d are the most", len(c.Counting.addrs()), plugin.MaxAddrs)
+	case len(c.Points) > 0 && c.Accel != TCG:
+		return bad("only TCG logs the execution of instructions")
+	}
+	if p, ok := c.plugin(); ok {
+		if err := p.Check(); err != nil {
+			return bad("%w", err)
+		}
 	}
 	for _, s := range append([]string{c.CPU, c.Kernel, c.Initrd, c.Append}, c.Disks...) {
 		if strings.IndexByte(s, 0) >= 0 {

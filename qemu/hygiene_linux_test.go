@@ -212,7 +212,7 @@ func TestEndings(t *testing.T) {
 func TestStopCounting(t *testing.T) {
 	q := find(t)
 	up := make(chan struct{})
-	vm, err := q.Start(t.Context(), Config{KernelImage: guest(say(0x3f8, "u"), hang), Counting: &Counting{Addrs: []uint64{guestEntry}}},
+	vm, err := q.Start(t.Context(), Config{KernelImage: guest(say(0x3f8, "u"), hang), Counting: &Counting{}, Points: []plugin.Point{{Addr: guestEntry}}},
 		Events{Console: func(time.Duration, []byte) { close(up) }})
 	if err != nil {
 		t.Fatal(err)
@@ -386,7 +386,7 @@ func TestDryRun(t *testing.T) {
 		{},
 		{Machine: Q35},
 		{Machine: PC, Firmware: QBoot},
-		{Monitor: true, Counting: &Counting{Mark: 1}, Append: "it's $HOME `date` \\ \"x\""},
+		{Monitor: true, Counting: &Counting{}, Points: []plugin.Point{{Addr: 1}}, Append: "it's $HOME `date` \\ \"x\""},
 	} {
 		c.Kernel, c.Disks = path, []string{disk(t)}
 		line, err := q.CommandLine(c)

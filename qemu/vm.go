@@ -29,7 +29,7 @@ type Result struct {
 	Signal  string         // name of that signal, or ""
 	Console []byte         // the last TailSize bytes of the console
 	Stderr  string         // the last TailSize bytes of QEMU's own messages
-	Counts  *plugin.Counts // of a counting boot
+	Counts  *plugin.Counts // of a counting boot, or of one with points
 
 	spoke bool // the guest wrote to its console or to the mark port, so it ran
 }

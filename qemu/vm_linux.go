@@ -29,6 +29,7 @@ const stopGrace = 5 * time.Second
 // VM is a running virtual machine. Its methods may be called from any goroutine.
 type VM struct {
 	t0      time.Time
+	t0Mono  int64 // CLOCK_MONOTONIC at t0, nanoseconds
 	process *os.Process
 	ram     *os.File // memfd that backs the guest's RAM, or nil
 	size    int64
@@ -181,7 +182,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		}
 		w.kernel = give(kernel)
 	}
-	if c.Counting != nil {
+	if pc, ok := c.plugin(); ok {
 		path, err := plugin.Build(ctx, q.CacheDir, plugin.API(q.Version.Major))
 		if err != nil {
 			return nil, err
@@ -190,7 +191,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 			return nil, err
 		}
 		ours = append(ours, counts)
-		w.plugin = plugin.Arg(path, give(counts), c.Counting.addrs())
+		w.plugin = pc.Arg(path, give(counts), w.ram)
 	}
 
 	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
@@ -204,6 +205,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		var p *os.Process
 		spawn := func() (err error) {
 			vm.t0 = time.Now()
+			vm.t0Mono = monotonic()
 			p, err = os.StartProcess(argv[0], argv, &os.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{
 				Setpgid:   true, // a terminal's Ctrl-C is for the supervisor
 				Pdeathsig: syscall.SIGKILL,
@@ -296,6 +298,20 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	return vm, nil
 }
 
+// monotonic reads CLOCK_MONOTONIC in nanoseconds.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // which every Linux has
+	return ts.Nano()
+}
+
+// sinceT0 turns the times of marks from the plugin's clock to times since t0.
+func (vm *VM) sinceT0(marks []plugin.Mark) {
+	for i := range marks {
+		marks[i].Nanos -= vm.t0Mono
+	}
+}
+
 // exit is the end of the process.
 type exit struct {
 	state *os.ProcessState
@@ -348,6 +364,9 @@ func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts *os.File)
 		info, err := counts.Stat()
 		if err == nil {
 			r.Counts, err = plugin.Decode(counts, info.Size())
+		}
+		if err == nil {
+			vm.sinceT0(r.Counts.Marks)
 		}
 		if err != nil {
 			fail(fmt.Errorf("%w: %w", ErrFailed, err))

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 // find returns the host's QEMU with a cache directory of the test's own.
@@ -81,7 +83,7 @@ func TestCounting(t *testing.T) {
 	q := find(t)
 	var first *Result
 	for i := range 20 {
-		r, _, _ := run(t, q, Config{KernelImage: FloorKernel(), Counting: &Counting{Mark: guestEntry + 9, Addrs: []uint64{guestEntry}}})
+		r, _, _ := run(t, q, Config{KernelImage: FloorKernel(), Counting: &Counting{}, Points: []plugin.Point{{Addr: guestEntry + 9}, {Addr: guestEntry}}})
 		if v, ok := r.GuestExit(); v != FloorExit || !ok {
 			t.Fatalf("exit %d %v", v, ok)
 		}
@@ -93,7 +95,7 @@ func TestCounting(t *testing.T) {
 		if c.Total != f.Total || c.Blocks != f.Blocks || len(c.Marks) != 2 {
 			t.Fatalf("run %d: %+v, the first was %+v", i, *c, *f)
 		}
-		if c.Marks[0].Addr != guestEntry || c.Marks[1].Instructions != c.Marks[0].Instructions+2 || c.Total != c.Marks[1].Instructions+1 {
+		if c.Marks[0].Addr != guestEntry || c.Marks[0].Point != 1 || c.Marks[0].Nanos <= 0 || c.Marks[1].Nanos > int64(r.Wall) || c.Marks[1].Instructions != c.Marks[0].Instructions+2 || c.Total != c.Marks[1].Instructions+1 {
 			t.Fatalf("run %d: marks %+v of %d", i, c.Marks, c.Total)
 		}
 	}

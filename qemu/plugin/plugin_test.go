@@ -13,23 +13,83 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// report returns what counter.c writes for c.
-func report(c Counts) []byte {
+// encode returns what the plugin writes for c.
+func encode(c Counts) []byte {
+	le := binary.LittleEndian
 	b := []byte(magic)
-	for _, v := range []uint64{c.Total, c.Blocks, uint64(c.PSS), uint64(len(c.Marks))} {
-		b = binary.LittleEndian.AppendUint64(b, v)
+	words := func(vs ...uint64) {
+		for _, v := range vs {
+			b = le.AppendUint64(b, v)
+		}
+	}
+	shorts := func(vs ...uint32) {
+		for _, v := range vs {
+			b = le.AppendUint32(b, v)
+		}
+	}
+	t := c.Tree
+	words(c.Total, c.Blocks, uint64(c.PSS), uint64(len(c.Marks)))
+	if t == nil {
+		words(0)
+	} else {
+		words(1)
 	}
 	for _, m := range c.Marks {
-		b = binary.LittleEndian.AppendUint64(b, m.Addr)
-		b = binary.LittleEndian.AppendUint64(b, m.Instructions)
+		words(uint64(m.Point), m.Addr, m.Instructions, uint64(m.Nanos))
+	}
+	if t == nil {
+		return b
+	}
+	entries := 0
+	for _, p := range t.Phases {
+		entries += len(p.Spent)
+	}
+	words(uint64(len(t.Nodes)), uint64(len(t.Cells)), uint64(len(t.Blocks)), uint64(len(t.Phases)), uint64(entries), t.Lost, t.LoadedPages)
+	for _, x := range t.Blocks {
+		words(x.Addr)
+		shorts(x.Instructions, uint32(len(x.Code)))
+		b = append(b, append(bytes.Clone(x.Code), make([]byte, MaxCode-len(x.Code))...)...)
+	}
+	for _, x := range t.Nodes {
+		trap := uint32(0)
+		if x.Trap {
+			trap = 1
+		}
+		shorts(x.Parent, trap)
+		words(x.Site, x.First)
+	}
+	for _, x := range t.Cells {
+		shorts(x.Node, x.Block)
+	}
+	for _, p := range t.Phases {
+		words(uint64(p.Mark), uint64(len(p.Spent)))
+	}
+	for _, p := range t.Phases {
+		for _, x := range p.Spent {
+			shorts(x.Cell, x.Pages)
+			words(x.Instructions)
+		}
 	}
 	return b
 }
 
-var some = Counts{Total: 4751, Blocks: 217, PSS: 35 << 20, Marks: []Mark{{1 << 20, 4748}, {1<<64 - 1, 4750}}}
+var some = Counts{Total: 4751, Blocks: 217, PSS: 35 << 20, Marks: []Mark{{1, 1 << 20, 4748, 7}, {0, 1<<64 - 1, 4750, 8}}}
+
+// grown is some with a tree.
+func grown() Counts {
+	c := some
+	c.Tree = &Tree{
+		Nodes:  []Node{{}, {0, false, 0x1000, 5}, {1, true, 0x2000, 6}},
+		Cells:  []Cell{{}, {1, 0}, {2, 1}},
+		Blocks: []Block{{0x1000, 3, []byte{0x90, 0xc3}}, {0x2000, 1, []byte{}}},
+		Phases: []TreePhase{{-1, []Spent{{1, 2, 4000}}}, {1, []Spent{{1, 0, 700}, {2, 1, 51}}}},
+		Lost:   1, LoadedPages: 9,
+	}
+	return c
+}
 
 func TestDecode(t *testing.T) {
-	good := report(some)
+	good := encode(some)
 	c, err := Decode(bytes.NewReader(good), int64(len(good)))
 	if err != nil {
 		t.Fatal(err)
@@ -50,8 +110,11 @@ func TestDecode(t *testing.T) {
 		"too many marks":    change(32, 3),
 		"many marks":        change(39, 0xff),
 		"half a mark":       good[:len(good)-8],
-		"more than in all":  change(headerSize+markSize+12, 1),
-		"fewer than before": change(headerSize+markSize+9, 0),
+		"more than in all":  change(headerSize+markSize+20, 1),
+		"fewer than before": change(headerSize+markSize+17, 0),
+		"no such point":     change(headerSize+1, 1),
+		"no tree":           change(40, 1),
+		"two trees":         change(40, 2),
 	} {
 		var format *FormatError
 		if _, err := Decode(bytes.NewReader(b), int64(len(b))); !errors.As(err, &format) || !errors.Is(err, ErrFormat) {
@@ -63,12 +126,42 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
-	seed := report(some)
-	if _, err := Decode(bytes.NewReader(seed), int64(len(seed))); err != nil {
-		f.Fatalf("the seed does not decode: %v", err)
+func TestDecodeTree(t *testing.T) {
+	good := encode(grown())
+	c, err := Decode(bytes.NewReader(good), int64(len(good)))
+	if err != nil {
+		t.Fatal(err)
 	}
-	f.Add(seed)
+	if diff := cmp.Diff(grown(), *c); diff != "" {
+		t.Error(diff)
+	}
+	// Whatever is changed of a tree, it is refused or is another tree; it never reads outside itself.
+	for i := range good {
+		b := bytes.Clone(good)
+		b[i] ^= 0x41
+		if _, err := Decode(bytes.NewReader(b), int64(len(b))); err != nil && !errors.Is(err, ErrFormat) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+		if _, err := Decode(bytes.NewReader(good[:i]), int64(i)); !errors.Is(err, ErrFormat) {
+			t.Errorf("cut at %d: %v", i, err)
+		}
+	}
+	wrong := grown()
+	wrong.Total++
+	b := encode(wrong)
+	if _, err := Decode(bytes.NewReader(b), int64(len(b))); !errors.Is(err, ErrFormat) {
+		t.Errorf("a tree without all instructions: %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range []Counts{some, grown()} {
+		seed := encode(c)
+		if _, err := Decode(bytes.NewReader(seed), int64(len(seed))); err != nil {
+			f.Fatalf("the seed does not decode: %v", err)
+		}
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := Decode(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
@@ -77,7 +170,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(report(*c), b) {
+		if c.Tree == nil && !bytes.Equal(encode(*c), b) {
 			t.Errorf("%x decodes to %+v, which encodes otherwise", b, *c)
 		}
 	})
@@ -135,7 +228,17 @@ func TestBuildFails(t *testing.T) {
 }
 
 func TestArg(t *testing.T) {
-	if got, want := Arg("/a,b/c.so", 7, []uint64{16, 1 << 63}), "file=/a,,b/c.so,out=7,addr=0x10,addr=0x8000000000000000"; got != want {
+	c := Config{Count: true, Tree: true, Memory: true, Points: []Point{{Addr: 16, Phase: PhaseEach}, {Addr: 1 << 63, Mask: 0x1fffff, Code: []byte{0xe8, 1}, Phase: PhaseFirst}}}
+	want := "file=/a,,b/c.so,out=7,tree=on,memory=on,ram=3,point=0x10:0xffffffffffffffff::P,point=0x8000000000000000:0x1fffff:e801:p"
+	if got := c.Arg("/a,b/c.so", 7, 3); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := (Config{}).Arg("x", 7, 3), "file=x,out=7,count=off"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for _, c := range []Config{{Tree: true}, {Count: true, Memory: true}, {Points: make([]Point, MaxPoints+1)}, {Points: []Point{{Code: make([]byte, MaxCode+1)}}}} {
+		if c.Check() == nil {
+			t.Errorf("no error for %+v", c)
+		}
 	}
 }

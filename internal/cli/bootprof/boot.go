@@ -14,6 +14,7 @@ import (
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 // plan is what to boot, and how.
@@ -41,7 +42,10 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 		w.until = boottrace.UntilExit
 	case boottrace.Counting:
 		c.Accel, c.CPU = qemu.TCG, "" // whatever the timed boots run on
-		c.Counting = &qemu.Counting{Mark: p.target.mark}
+		c.Counting = new(qemu.Counting)
+		if p.target.mark != 0 {
+			c.Points = []plugin.Point{{Addr: p.target.mark}}
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()

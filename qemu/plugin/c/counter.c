@@ -1,34 +1,24 @@
-/* A TCG plugin that counts guest instructions one by one, and logs how many there were before each execution of the
- * instructions at given addresses. Arguments:
+/* A TCG plugin for boots: it logs the execution of chosen instructions, counts guest instructions one by one, and keeps them
+ * by calling context (tree.c). Arguments:
  *
- *	out=N      descriptor of the report (or the path of a file), written as counts.go reads it
- *	addr=ADDR  log this virtual address; repeats
+ *	out=N            descriptor of the report (or the path of a file), written as counts.go and tree.go read it
+ *	count=off        only log; the total is then 0
+ *	tree=on          keep calling contexts
+ *	memory=on        keep which context touched a page of RAM first
+ *	ram=N            descriptor of the file that backs RAM: what is in it at the start was touched by the VMM
+ *	point=ADDR:MASK:CODE:FLAGS
+ *	                 log this virtual address, compared under MASK; CODE is in hexadecimal what must stand there, or
+ *	                 nothing; with P as FLAGS each execution begins a phase of the tree, with p the first one does
  *
  * Debian has no header package for plugins, so the part of the API that is used stands here (QEMU,
- * include/qemu/qemu-plugin.h). Version 1 adds inline to one counter; version 2, of QEMU 9.0, to one for each vCPU. */
+ * include/qemu/qemu-plugin.h). Version 1 adds inline to one counter; version 2, of QEMU 9.0, to one for each vCPU;
+ * version 3, of QEMU 9.1, which still takes plugins of version 2, copies code bytes. */
 
-#include <fcntl.h>
+#include "counter.h"
+
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-typedef uint64_t qemu_plugin_id_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-typedef struct qemu_info_t qemu_info_t;
-
-enum { CB_NO_REGS = 0, INLINE_ADD_U64 = 0 };
-
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, void (*)(unsigned, void *), int flags, void *);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
-
-#define EXPORT __attribute__((visibility("default")))
+#include <sys/stat.h>
+#include <time.h>
 
 EXPORT int qemu_plugin_version = PLUGIN_API;
 
@@ -36,14 +26,11 @@ EXPORT int qemu_plugin_version = PLUGIN_API;
 
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *, int op, void *, uint64_t);
 
-static uint64_t instructions;
-
 static void counting_starts(void) {}
 static void count(struct qemu_plugin_insn *insn)
 {
 	qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &instructions, 1);
 }
-static uint64_t counted(void) { return instructions; }
 
 #else
 
@@ -53,53 +40,117 @@ struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t);
 uint64_t qemu_plugin_u64_sum(qemu_plugin_u64);
 void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *, int op, qemu_plugin_u64, uint64_t);
 
-static qemu_plugin_u64 instructions;
+static qemu_plugin_u64 score;
 
-static void counting_starts(void) { instructions.score = qemu_plugin_scoreboard_new(sizeof(uint64_t)); }
+static void counting_starts(void) { score.score = qemu_plugin_scoreboard_new(sizeof(uint64_t)); }
 static void count(struct qemu_plugin_insn *insn)
 {
-	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD_U64, instructions, 1);
+	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD_U64, score, 1);
 }
-static uint64_t counted(void) { return qemu_plugin_u64_sum(instructions); }
+uint64_t counted(void) { return qemu_plugin_u64_sum(score); }
 
 #endif
 
-enum { MAX_ADDRS = 64, MAX_MARKS = 1 << 16, HEADER = 40 };
+uint64_t instructions;
 
-static int out = -1;
-static uint64_t addrs[MAX_ADDRS];
-static unsigned naddrs;
-static uint64_t blocks, marks;
+enum { MAX_POINTS = 256, MAX_MARKS = 1 << 16, MAX_CODE = 16 };
 
-static void put(const void *p, size_t n, off_t at)
+static struct point {
+	uint64_t addr, mask;
+	unsigned char code[MAX_CODE];
+	unsigned ncode;
+	char phase; /* P: each execution begins one; p: the next one does */
+} points[MAX_POINTS];
+static unsigned npoints;
+
+static struct mark { uint64_t point, addr, instructions, nanos; } *marks;
+static uint64_t nmarks, blocks;
+
+static int out = -1, counting = 1, tree, memory, api;
+
+void die(const char *what)
 {
-	if (pwrite(out, p, n, at) != (ssize_t)n) {
-		perror("firstlight plugin: report");
-		_exit(1);
+	perror(what);
+	_exit(1);
+}
+
+void report(const void *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t m = write(out, p, n);
+		if (m <= 0)
+			die("firstlight plugin: report");
+		p = (const char *)p + m;
+		n -= (size_t)m;
 	}
 }
 
-/* It runs before the inline add of its own instruction, because it was registered before that. */
-static void reached(unsigned vcpu, void *addr)
+size_t code_of(struct qemu_plugin_insn *insn, unsigned char *p, size_t max)
 {
-	uint64_t mark[2] = { *(uint64_t *)addr, counted() };
+	size_t n = qemu_plugin_insn_size(insn);
+	if (n > max)
+		n = max;
+	if (api >= 3) {
+		size_t (*copy)(struct qemu_plugin_insn *, void *, size_t) = (void *)qemu_plugin_insn_data;
+		return copy(insn, p, n);
+	}
+	memcpy(p, qemu_plugin_insn_data(insn), n);
+	return n;
+}
+
+/* What an execution callback gets: which point it was, and where. */
+struct site { struct point *point; uint64_t addr; };
+
+/* It runs before the inline add of its own instruction, because it was registered before that. */
+static void reached(unsigned vcpu, void *udata)
+{
+	struct site *s = udata;
+	struct timespec now;
 	(void)vcpu;
-	if (marks < MAX_MARKS)
-		put(mark, sizeof mark, HEADER + (off_t)sizeof mark * marks++);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (nmarks < MAX_MARKS)
+		marks[nmarks++] = (struct mark){ (uint64_t)(s->point - points), s->addr, counted(),
+			(uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec };
+	if (tree && (s->point->phase == 'P' || s->point->phase == 'p')) {
+		if (s->point->phase == 'p')
+			s->point->phase = 0;
+		tree_phase(nmarks - 1);
+	}
+}
+
+/* watch registers the points that the i-th instruction of a block is. Code is known up to the block's end only. */
+static void watch(struct qemu_plugin_insn *insn, uint64_t vaddr, const unsigned char *code, size_t ncode)
+{
+	for (unsigned j = 0; j < npoints; j++) {
+		struct point *p = &points[j];
+		if ((p->addr ^ vaddr) & p->mask || memcmp(p->code, code, p->ncode < ncode ? p->ncode : ncode))
+			continue;
+		struct site *s = malloc(sizeof *s);
+		if (!s)
+			die("firstlight plugin");
+		*s = (struct site){ p, vaddr };
+		qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, CB_NO_REGS, s);
+	}
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
-	size_t n = qemu_plugin_tb_n_insns(tb);
+	unsigned char code[MAX_BLOCK_CODE];
+	size_t at = 0, end = 0, n = qemu_plugin_tb_n_insns(tb);
 	(void)id;
 	blocks++;
+	for (size_t i = 0; i < n; i++)
+		end += code_of(qemu_plugin_tb_get_insn(tb, i), code + end, sizeof code - end);
+	if (tree)
+		tree_block(tb, n, code, end);
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-		uint64_t vaddr = qemu_plugin_insn_vaddr(insn);
-		for (unsigned j = 0; j < naddrs; j++)
-			if (addrs[j] == vaddr)
-				qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, CB_NO_REGS, &addrs[j]);
-		count(insn);
+		watch(insn, qemu_plugin_insn_vaddr(insn), code + at, end - at);
+		if (counting)
+			count(insn);
+		at += qemu_plugin_insn_size(insn);
+		if (at > end)
+			at = end;
 	}
 }
 
@@ -120,29 +171,61 @@ static uint64_t pss(void)
 
 static void ended(qemu_plugin_id_t id, void *unused)
 {
-	uint64_t header[5] = { 0, counted(), blocks, pss(), marks };
+	uint64_t header[6] = { 0, counted(), blocks, pss(), nmarks, 0 };
 	(void)id, (void)unused;
-	put(header, sizeof header, 0);
-	put("FLCOUNT1", 8, 0);
+	if (tree)
+		tree_end();
+	header[5] = tree;
+	report(header, sizeof header);
+	report(marks, nmarks * sizeof *marks);
+	if (tree)
+		tree_report();
+	if (pwrite(out, "FLPLUG02", 8, 0) != 8) /* last: a report without it is of a run that did not end in order */
+		die("firstlight plugin: report");
 }
 
-static int number(const char *s, uint64_t *n)
+static int number(const char *s, char stop, const char **end, uint64_t *n)
 {
-	char *end;
-	*n = strtoull(s, &end, 0);
-	return end != s && *end == 0;
+	char *e;
+	*n = strtoull(s, &e, 0);
+	*end = e + 1;
+	return e != s && *e == stop;
 }
 
-EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+static int point(const char *s)
 {
-	(void)info;
+	struct point *p = &points[npoints];
+	if (npoints == MAX_POINTS || !number(s, ':', &s, &p->addr) || !number(s, ':', &s, &p->mask))
+		return 0;
+	for (; *s != ':'; s += 2) {
+		unsigned byte;
+		if (p->ncode == MAX_CODE || sscanf(s, "%2x", &byte) != 1)
+			return 0;
+		p->code[p->ncode++] = (unsigned char)byte;
+	}
+	p->phase = s[1];
+	npoints++;
+	return 1;
+}
+
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc, char **argv)
+{
+	int ram = -1;
+	api = info->version.cur;
 	for (int i = 0; i < argc; i++) {
+		const char *end;
 		uint64_t n;
 		if (!strncmp(argv[i], "out=", 4)) {
-			out = number(argv[i] + 4, &n) ? (int)n : open(argv[i] + 4, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-		} else if (!strncmp(argv[i], "addr=", 5) && number(argv[i] + 5, &n) && naddrs < MAX_ADDRS) {
-			addrs[naddrs++] = n;
-		} else {
+			out = number(argv[i] + 4, 0, &end, &n) ? (int)n : open(argv[i] + 4, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		} else if (!strncmp(argv[i], "ram=", 4) && number(argv[i] + 4, 0, &end, &n)) {
+			ram = (int)n;
+		} else if (!strcmp(argv[i], "count=off")) {
+			counting = 0;
+		} else if (!strcmp(argv[i], "tree=on")) {
+			tree = 1;
+		} else if (!strcmp(argv[i], "memory=on")) {
+			memory = 1;
+		} else if (strncmp(argv[i], "point=", 6) || !point(argv[i] + 6)) {
 			fprintf(stderr, "firstlight plugin: bad argument %s\n", argv[i]);
 			return 1;
 		}
@@ -151,7 +234,10 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 		fprintf(stderr, "firstlight plugin: no report to write: out=N\n");
 		return 1;
 	}
+	marks = reserve(MAX_MARKS * sizeof *marks);
 	counting_starts();
+	if (tree)
+		tree_begin(memory, ram);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
 	qemu_plugin_register_atexit_cb(id, ended, 0);
 	return 0;
