@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
@@ -129,7 +130,7 @@ func file(version uint32, tag string, rawLen uint64, stored []byte) []byte {
 func TestBadFiles(t *testing.T) {
 	section := func(tag, json string) []byte {
 		var b bytes.Buffer
-		writeSection(&b, [4]byte([]byte(tag)), []byte(json))
+		(&encoder{w: &b}).section([4]byte([]byte(tag)), []byte(json))
 		return b.Bytes()
 	}
 	head := file(version, "", 0, nil)[:headerSize]
@@ -141,6 +142,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{"not a recording", []byte("\x7fELF............................"), ErrFormat},
 		{"newer version", file(version+1, "END.", 0, nil), ErrUnsupported},
+		{"version 0", file(0, "END.", 0, nil), ErrUnsupported},
 		{"section of a newer version", file(version, "NEW.", 0, nil), ErrUnsupported},
 		{"no boot", file(version, "END.", 0, nil), ErrFormat},
 		{"bomb", file(version, "BOOT", maxRaw+1, nil), ErrTooLarge},
@@ -157,6 +159,11 @@ func TestBadFiles(t *testing.T) {
 		if _, err := Read(bytes.NewReader(tt.data)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
+	}
+	// What version 1 wrote is still read.
+	first := cat(file(1, "", 0, nil)[:headerSize], section("BOOT", `{"image":"a"}`), section("RUN.", `{"kind":"timed","io":[{"op":"read","disk":0,"offset":1,"length":2}]}`), section("END.", ""))
+	if r, err := Read(bytes.NewReader(first)); err != nil || r.Image != "a" || len(r.Runs[0].IO) != 1 {
+		t.Errorf("version 1: %+v, %v", r, err)
 	}
 	skipped := cat(head, section("BOOT", "{}"), section("new.", "whatever"), section("END.", ""))
 	if _, err := Read(bytes.NewReader(skipped)); err != nil {
@@ -243,11 +250,64 @@ func FuzzRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, run []byte) {
 		var b bytes.Buffer
 		b.Write(file(version, "", 0, nil)[:headerSize])
-		writeSection(&b, tagBoot, []byte("{}"))
-		writeSection(&b, tagRun, run)
-		writeSection(&b, tagEnd, nil)
+		e := &encoder{w: &b}
+		e.section(tagBoot, []byte("{}"))
+		e.section(tagRun, run)
+		e.section(tagEnd, nil)
 		if r, err := Read(&b); err == nil {
 			checkPhases(t, r)
+		}
+	})
+}
+
+// FuzzRows gives the fuzzer sections of rows: the file up to its i-th section, and then one of its own.
+func FuzzRows(f *testing.F) {
+	r := sample()
+	r.Runs = r.Runs[:1]
+	r.Runs[0].IO = []Request{{Op: "read", Offset: 4096, Length: 512, Parts: []Part{{Path: "/a", What: "data", Length: 512}}}}
+	r.Exact = &Profile{
+		Kind: Exact, Phases: []string{"kernel"}, Functions: []Function{{Name: "main", File: "main.c", Line: 3}},
+		Mappings: []Mapping{{Name: "kernel", Limit: 99}}, Locations: []Location{{Mapping: 0, Address: 7, Lines: []Line{{0, 4}}}},
+		Stacks: []Stack{{Location: -1}, {First: 5}}, Samples: []Sample{{Stack: 1, Instructions: 5}},
+	}
+	good := encode(f, r)
+	d := &decoder{r: bytes.NewReader(good[headerSize:])}
+	var tags [][4]byte
+	var raws [][]byte
+	for d.err == nil {
+		tag, raw := d.section()
+		tags, raws = append(tags, tag), append(raws, raw)
+		if tag == tagEnd {
+			break
+		}
+		f.Add(len(tags)-1, string(tag[:]), raw)
+	}
+	if len(tags) != 12 {
+		f.Fatalf("the seed has sections %q", tags)
+	}
+	f.Fuzz(func(t *testing.T, n int, tag string, raw []byte) {
+		if n < 0 || n > len(tags) || len(tag) != 4 {
+			return
+		}
+		b := bytes.NewBuffer(bytes.Clone(good[:headerSize]))
+		e := &encoder{w: b}
+		for i := range n {
+			e.section(tags[i], raws[i])
+		}
+		e.section([4]byte([]byte(tag)), raw)
+		if tag != "END." {
+			e.section(tagEnd, nil)
+		}
+		r, err := Read(b)
+		if err != nil {
+			return
+		}
+		again, err := Read(bytes.NewReader(encode(t, r)))
+		if err != nil {
+			t.Fatalf("written again, the recording cannot be read: %v", err)
+		}
+		if diff := cmp.Diff(r, again, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("recording changed on its way through a file:\n%s", diff)
 		}
 	})
 }
