@@ -212,6 +212,9 @@ type rowReader struct {
 	p    *Profile
 	strs []string
 	text int // bytes of strs
+	// What there are most of is put together at the end, since growing it would copy it several times.
+	stacks  [][]Stack
+	samples [][]Sample
 }
 
 // finish checks what was collected.
@@ -221,6 +224,8 @@ func (r *rowReader) finish(d *decoder) {
 	case r.run != nil:
 		d.valid(r.off, "run", errors.Join(r.run.checkValid(), r.run.checkIO()))
 	default:
+		r.p.Stacks, r.p.Samples = slices.Concat(r.stacks...), slices.Concat(r.samples...)
+		r.stacks, r.samples = nil, nil
 		d.valid(r.off, "profile", errors.Join(r.p.checkSize(), r.p.CheckValid()))
 	}
 }
@@ -303,13 +308,13 @@ func (r *rowReader) profile(d *decoder, off int64, tag [4]byte, c *cursor) bool 
 		take(c, lines, func(l *Line, v uint64) { l.Function = c.int(v) })
 		take(c, lines, func(l *Line, v uint64) { l.Line = c.int(v) })
 	case tagStacks:
-		own := len(p.Stacks)
-		ss := grow(d, off, &p.Stacks, n, MaxStacks)
+		own := sum(r.stacks)
+		ss := more(d, off, &r.stacks, n, MaxStacks)
 		take(c, ss, func(s *Stack, v uint64) { s.Parent = own - c.int(v); own++ })
 		takeDeltas(c, ss, func(s *Stack, v uint64) { s.Location = c.int(v) - 1 })
 		takeDeltas(c, ss, func(s *Stack, v uint64) { s.First = v })
 	case tagSamples:
-		ss := grow(d, off, &p.Samples, n, MaxSamples)
+		ss := more(d, off, &r.samples, n, MaxSamples)
 		takeDeltas(c, ss, func(s *Sample, v uint64) { s.Stack = c.int(v) })
 		take(c, ss, func(s *Sample, v uint64) { s.Phase = c.int(v) - 1 })
 		take(c, ss, func(s *Sample, v uint64) { s.CPU = c.int(v) })
@@ -341,6 +346,23 @@ func grow[T any](d *decoder, off int64, all *[]T, n, limit int) []T {
 	}
 	*all = slices.Grow(*all, n)[:have+n]
 	return (*all)[have:]
+}
+
+// more does the same for rows in parts.
+func more[T any](d *decoder, off int64, parts *[][]T, n, limit int) []T {
+	if n > limit-sum(*parts) {
+		d.fail(off, "rows", fmt.Errorf("%w: more than %d of a kind", ErrTooLarge, limit))
+		return nil
+	}
+	*parts = append(*parts, make([]T, n))
+	return (*parts)[len(*parts)-1]
+}
+
+func sum[T any](parts [][]T) (n int) {
+	for _, part := range parts {
+		n += len(part)
+	}
+	return n
 }
 
 // many reads a column of counts, each at most limit, and returns rows for their sum, which belong to some by set.
