@@ -366,14 +366,20 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
 			}
 			return;
 		}
+		if (within(p, pc))
+			return;
 		break;
 	case RETURNS:
 		if (c->slot) {
 			returned(c, p, pc);
 			return;
 		}
+		if (within(p, pc))
+			return;
 		break;
 	case JUMPS:
+		if (executed < p->n && within(p, pc))
+			return; /* broken up at an access to a device */
 		if (executed < p->n || noted(handlers, pc))
 			break;
 		if (!noted(returns, pc) || !went_back(c, pc))
@@ -474,12 +480,11 @@ static void executes(unsigned vcpu, void *udata)
 	active = b->cell;
 }
 
+/* A call's and a return's last access is the one of the return address. */
 static void stack_access(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, void *udata)
 {
-	struct cpu *c = &cpus[vcpu % MAX_CPUS];
 	(void)info, (void)udata;
-	if (!c->slot)
-		c->slot = vaddr;
+	cpus[vcpu % MAX_CPUS].slot = vaddr;
 }
 
 /* Code. */
@@ -595,7 +600,8 @@ void tree_block(struct qemu_plugin_tb *tb, size_t n, const unsigned char *code, 
 		note(returns, o->end);
 		qemu_plugin_register_vcpu_mem_cb(insn, stack_access, CB_NO_REGS, MEM_W, 0);
 	} else if (o->kind == RETURNS) {
-		qemu_plugin_register_vcpu_mem_cb(insn, stack_access, CB_NO_REGS, MEM_R, 0);
+		/* A return only reads. QEMU 7.2 tells of that read if it is asked for both, not if it is asked for reads. */
+		qemu_plugin_register_vcpu_mem_cb(insn, stack_access, CB_NO_REGS, MEM_RW, 0);
 	}
 	qemu_plugin_register_vcpu_tb_exec_cb(tb, executes, CB_NO_REGS, o);
 }
