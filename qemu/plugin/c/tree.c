@@ -24,6 +24,7 @@ struct block {
 	uint64_t next[2];       /* where it goes of its own; NOWHERE if that cannot be told */
 	uint32_t n, id;
 	uint32_t node, cell; /* the cell of the node in which it was executed last */
+	uint32_t caller;     /* the context in which its call was made last */
 	uint8_t kind, ncode;
 	unsigned char code[16];
 	struct block *same; /* next of the same hash */
@@ -202,32 +203,28 @@ static struct frame *frame_at(uint64_t slot, int make)
 	return &last_page->frames[slot >> 3 & (FRAMES - 1)];
 }
 
-/* above returns the nearest frame above a slot of the same stack, or null. */
-static struct frame *above(uint64_t slot, uint64_t *at)
-{
-	uint64_t end = slot + STACK;
-	for (uint64_t s = slot + 8; s < end && s > slot;) {
-		struct frame *f = frame_at(s, 0);
-		if (!f) {
-			s = (s | 4095) + 1;
-			continue;
-		}
-		if (f->ret) {
-			*at = s;
-			return f;
-		}
-		s += 8;
-	}
-	return 0;
-}
+/* Sets of code addresses: a slot for each hash, the latest wins. Losing one costs a wrong parent, not a count. Of return
+ * addresses only the hashes are kept, which can be taken for others but not lost. */
 
-/* Sets of code addresses: a slot for each hash, the latest wins. Losing one costs a wrong parent, not a count. */
-
-enum { SET = 1 << 16 };
-static uint64_t handlers[SET], returns[SET];
+enum { SET = 1 << 16, RETURNS_SET = 1 << 22, CALLERS = 1 << 18 };
+static uint64_t handlers[SET];
+static unsigned char returns[RETURNS_SET / 8];
 static struct { uint64_t pc; uint32_t node; } resumes[SET];
 
 static void note(uint64_t *set, uint64_t pc) { set[mix(pc, 1) & (SET - 1)] = pc; }
+static struct block *callers[CALLERS]; /* by the address that they are returned to */
+
+static void note_return(struct block *b)
+{
+	uint64_t h = mix(b->end, 3);
+	returns[h % RETURNS_SET / 8] |= (unsigned char)(1 << h % 8);
+	callers[h % CALLERS] = b;
+}
+static int maybe_return(uint64_t pc)
+{
+	uint64_t h = mix(pc, 3);
+	return returns[h % RETURNS_SET / 8] >> h % 8 & 1;
+}
 static int noted(const uint64_t *set, uint64_t pc) { return set[mix(pc, 1) & (SET - 1)] == pc; }
 
 static void resumes_at(uint64_t pc, uint32_t node)
@@ -278,21 +275,17 @@ static int went_back(struct cpu *c, uint64_t pc)
 static void called(struct cpu *c, struct block *p)
 {
 	uint64_t slot = c->slot;
-	if (c->frame && c->jumped && !c->fresh && (slot >= c->frame || c->frame - slot > STACK) || !c->frame && !c->fresh) {
-		/* Another stack was jumped to. Its nearest frame tells whose; a new one begins a context of its own. */
-		uint64_t at;
-		struct frame *f = above(slot, &at);
-		if (f)
-			c->node = f->callee, c->frame = at;
-		else if (c->frame)
-			c->node = 0;
-	}
+	/* A call far from the last one's frame is made on another stack. If it was jumped to, it is a thread's or a coroutine's
+	 * that no call was seen on: a context of its own. If not, a function has switched stacks for its own use. */
+	if (c->frame && c->jumped && !c->fresh && (slot >= c->frame || c->frame - slot > STACK))
+		c->node = 0;
 	struct frame *f = frame_at(slot, 1);
 	uint32_t i = child(c->node, p->site, 0);
 	if (i != c->node)
 		nodes[i].u.ret = p->end;
 	if (f)
 		*f = (struct frame){ p->end, c->frame, c->node, i };
+	p->caller = c->node;
 	c->node = i;
 	c->frame = slot;
 	c->fresh = c->jumped = 0;
@@ -322,7 +315,10 @@ static void returned(struct cpu *c, struct block *p, uint64_t pc)
 	if (went_back(c, pc))
 		return;
 	if (!c->frame || c->slot > c->frame + STACK || c->slot + STACK < c->frame) {
-		c->node = 0; /* a thread's first return, onto a stack that no call was seen on */
+		/* Onto a stack that no call was seen on: a stack that was moved, as Go's are, where the call is known by its code; or
+		 * a thread's first return. */
+		struct block *b = callers[mix(pc, 3) % CALLERS];
+		c->node = b && b->end == pc ? b->caller : 0;
 		c->frame = 0;
 		c->fresh = 1;
 	}
@@ -382,7 +378,7 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
 			return; /* broken up at an access to a device */
 		if (executed < p->n || noted(handlers, pc))
 			break;
-		if (!noted(returns, pc) || !went_back(c, pc))
+		if (!maybe_return(pc) || !went_back(c, pc))
 			c->jumped = 1;
 		return;
 	case ENTERS: {
@@ -597,7 +593,7 @@ void tree_block(struct qemu_plugin_tb *tb, size_t n, const unsigned char *code, 
 	classify(&b, code + (at < ncode ? at : ncode), at + size <= ncode ? size : 0);
 	struct block *o = block_for(&b);
 	if (o->kind == CALLS) {
-		note(returns, o->end);
+		note_return(o);
 		qemu_plugin_register_vcpu_mem_cb(insn, stack_access, CB_NO_REGS, MEM_W, 0);
 	} else if (o->kind == RETURNS) {
 		/* A return only reads. QEMU 7.2 tells of that read if it is asked for both, not if it is asked for reads. */
