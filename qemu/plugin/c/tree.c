@@ -272,6 +272,19 @@ static int went_back(struct cpu *c, uint64_t pc)
 	return 0;
 }
 
+/* called_last goes to the context in which the call that returns to pc was made last. */
+static int called_last(struct cpu *c, uint64_t pc)
+{
+	struct block *b = callers[mix(pc, 3) % CALLERS];
+	if (!b || b->end != pc)
+		return 0;
+	c->node = b->caller;
+	c->frame = 0;
+	c->fresh = 1;
+	c->jumped = 0;
+	return 1;
+}
+
 static void called(struct cpu *c, struct block *p)
 {
 	uint64_t slot = c->slot;
@@ -317,8 +330,9 @@ static void returned(struct cpu *c, struct block *p, uint64_t pc)
 	if (!c->frame || c->slot > c->frame + STACK || c->slot + STACK < c->frame) {
 		/* Onto a stack that no call was seen on: a stack that was moved, as Go's are, where the call is known by its code; or
 		 * a thread's first return. */
-		struct block *b = callers[mix(pc, 3) % CALLERS];
-		c->node = b && b->end == pc ? b->caller : 0;
+		if (called_last(c, pc))
+			return;
+		c->node = 0;
 		c->frame = 0;
 		c->fresh = 1;
 	}
@@ -378,7 +392,7 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
 			return; /* broken up at an access to a device */
 		if (executed < p->n || noted(handlers, pc))
 			break;
-		if (!maybe_return(pc) || !went_back(c, pc))
+		if (!maybe_return(pc) || !went_back(c, pc) && !called_last(c, pc))
 			c->jumped = 1;
 		return;
 	case ENTERS: {
@@ -409,13 +423,14 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
  * may change, which takes an instruction that the processor's own buffers need too. */
 
 enum { RAM_PAGES = 1 << 24, SEEN = 1 << 12 };
+static uint64_t ram_pages = RAM_PAGES; /* ROM lies above */
 static unsigned char *touched_pages; /* a bit each */
 static uint64_t seen[SEEN];
 static int memory, ram_fd = -1;
 
 static int touch_page(uint64_t page)
 {
-	if (page >= RAM_PAGES || touched_pages[page / 8] & 1 << page % 8)
+	if (page >= ram_pages || touched_pages[page / 8] & 1 << page % 8)
 		return 0;
 	touched_pages[page / 8] |= (unsigned char)(1 << page % 8);
 	return 1;
@@ -639,6 +654,9 @@ void tree_begin(int with_memory, int ram)
 		return;
 	touched_pages = reserve(RAM_PAGES / 8);
 	ram_fd = ram;
+	off_t size = ram >= 0 ? lseek(ram, 0, SEEK_END) : -1;
+	if (size > 0 && size <= INT64_C(2) << 30) /* larger RAM has a hole below 4 GiB, by machine */
+		ram_pages = (uint64_t)size >> 12;
 }
 
 void tree_end(void) { flush(); }
