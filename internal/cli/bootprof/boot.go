@@ -24,16 +24,31 @@ type plan struct {
 	config  qemu.Config
 	until   string // a ready condition; "" is the default: the first output or the exit, and the app runs to its end
 	timeout time.Duration
+	profile profiles
+
+	exact *boottrace.Profile // of the first counting boot, if it was asked for
+	notes []string           // on the profile, for the user
 }
 
 // outcome is a run with what is not recorded of it.
 type outcome struct {
 	boottrace.Run
-	tail []byte // the console's end
+	tail   []byte // the console's end
+	counts *plugin.Counts
 }
 
 // boot makes one run. A boot that did not get to its end is an error; an app that failed is not.
 func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
+	o, err := p.bootOnly(ctx, kind)
+	if err == nil && o.counts != nil && o.counts.Tree != nil && p.exact == nil {
+		p.exact, p.notes, err = p.exactProfile(&o.Run, o.counts)
+		o.counts = nil
+	}
+	return o, err
+}
+
+// bootOnly makes one run, without what the host works out of it later.
+func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
 	c := p.config
 	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{})}
 	switch kind {
@@ -42,9 +57,9 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 		w.until = boottrace.UntilExit
 	case boottrace.Counting:
 		c.Accel, c.CPU = qemu.TCG, "" // whatever the timed boots run on
-		c.Counting = new(qemu.Counting)
+		c.Counting = &qemu.Counting{Tree: p.profile.exact, Memory: p.profile.memory}
 		if p.target.mark != 0 {
-			c.Points = []plugin.Point{{Addr: p.target.mark}}
+			c.Points = []plugin.Point{{Addr: p.target.mark, Phase: plugin.PhaseEach}}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
@@ -114,6 +129,7 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
 	}
+	o.counts = result.Counts
 	if counts := result.Counts; counts != nil {
 		o.PSSBytes = uint64(max(counts.PSS, 0))
 		p.setCounts(o, w, counts.Total, func(i int) (uint64, bool) {

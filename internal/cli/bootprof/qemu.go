@@ -113,6 +113,7 @@ type qemuOptions struct {
 	maxMemory            appconfig.Size
 	maxInstructions      uint64
 	dryRun               bool
+	profile              profiles
 }
 
 func qemuCommand() *cobra.Command {
@@ -169,8 +170,10 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.DurationVar(&o.maxBoot, "max-boot", 0, "budget: the median boot may take this long, as 100ms")
 	f.Var(&o.maxMemory, "max-memory", "budget: this much guest memory may be touched, as 8M")
 	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
+	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
 	// It fails for a flag that does not exist only.
 	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -218,6 +221,9 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	if at := cmd.ArgsLenAtDash(); at >= 0 {
 		args, appArgs = args[:at], args[at:]
 	}
+	if o.profile.exact && o.counting == 0 {
+		return usagef("--profile=%s needs a counting boot, and --counting 0 makes none", &o.profile)
+	}
 	p, err := o.plan(args, appArgs)
 	if err != nil {
 		return err
@@ -256,7 +262,7 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
 		PrepareNanos: time.Since(started).Nanoseconds(),
 	}
-	s := series{timed: o.timed, counting: o.counting, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting")}
+	s := series{timed: o.timed, counting: o.counting, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
 	tell.clear()
 	if err != nil {
@@ -264,6 +270,10 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 			dir.giveUp()
 		}
 		return err
+	}
+	rec.Exact = p.exact
+	for _, n := range p.notes {
+		tell.note("%s", n)
 	}
 	var files []string
 	if dir != nil {
@@ -294,7 +304,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{target: t, until: o.until, timeout: o.timeout}
+	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile}
 	var hints image.Machine
 	if t.params != nil {
 		hints = t.params.Machine

@@ -1,0 +1,36 @@
+package boottrace
+
+import (
+	"math"
+	"slices"
+)
+
+// PhaseAt returns the name of the phase of a counting run in which its n-th instruction was executed, counted from 0; or "" after
+// ready.
+func (run *Run) PhaseAt(n uint64) string {
+	end := 0.0
+	for _, p := range layOut(run.points()) {
+		end += p.Nanos // which are instructions in a counting run
+		if float64(n) < math.Round(end) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// PhaseAtMark is like PhaseAt for a counting run of which it is not known how many instructions came before ready: the phase is the
+// one that the marks before n lead to.
+func (run *Run) PhaseAtMark(n uint64) string {
+	phase := firmware
+	for _, m := range run.Marks {
+		if m.Instructions <= n && m.Instructions > 0 {
+			if ends := m.ends(); ends != noPhase {
+				phase = max(phase, ends+1)
+			}
+		}
+	}
+	if !slices.ContainsFunc(run.Marks, func(m Mark) bool { return m.ends() == firmware && m.Instructions > 0 }) && phase <= kernel {
+		return phaseNames[firmware] + "+" + phaseNames[kernel]
+	}
+	return phaseNames[min(phase, app)]
+}
