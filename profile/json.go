@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"time"
 	"unicode/utf8"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -28,6 +29,7 @@ type Object struct {
 	Phases       []Phase  `json:"phases,omitempty"`
 	Instructions *Count   `json:"instructions,omitempty"`
 	Memory       *Memory  `json:"memory,omitempty"`
+	IO           *DiskUse `json:"io,omitempty"`        // of the median boot; its lists are in reports only
 	ExitCode     *int     `json:"exit_code,omitempty"` // 128 plus its number after a signal
 	Output       *string  `json:"output,omitempty"`
 	Files        []string `json:"files,omitempty"`
@@ -59,6 +61,64 @@ type Count struct {
 type Memory struct {
 	TouchedBytes *int64 `json:"touched_bytes,omitempty"`
 	VMMPSSBytes  *int64 `json:"vmm_pss_bytes,omitempty"`
+
+	// Of one boot, a median one if it has them.
+	Owners         []boottrace.Region `json:"owners,omitempty"` // what touched pages were for
+	ZeroBytes      *uint64            `json:"zero_bytes,omitempty"`
+	DuplicateBytes *uint64            `json:"duplicate_bytes,omitempty"`
+	VMMRSSBytes    uint64             `json:"vmm_rss_bytes,omitempty"`
+	Balloon        map[string]uint64  `json:"balloon,omitempty"`
+}
+
+// Report is what `bootprof report --format json` prints: the object, with more of what it is made of.
+type Report struct {
+	*Object
+	VMM  string `json:"vmm"`
+	Time string `json:"time,omitempty"` // when it was recorded, RFC 3339
+
+	Profile  *Top                `json:"profile,omitempty"`
+	Touched  []boottrace.Touched `json:"touched_over_time,omitempty"` // of the boot that the owners are of
+	Requests []boottrace.Request `json:"requests,omitempty"`          // of the boot that io is of
+	Boots    []Boot              `json:"boots,omitempty"`             // in the order in which they were made
+}
+
+// Boot is one boot of a report.
+type Boot struct {
+	Kind         boottrace.Kind `json:"kind"`
+	ReadyMS      *float64       `json:"ready_ms,omitempty"` // absent in counting boots, whose time means nothing
+	Instructions uint64         `json:"instructions,omitempty"`
+	TouchedBytes uint64         `json:"touched_bytes,omitempty"`
+	PSSBytes     uint64         `json:"pss_bytes,omitempty"`
+	Ended        string         `json:"ended,omitempty"`
+}
+
+// reportFunctions is how many functions a report has of the boot, and of each phase.
+const reportFunctions = 100
+
+// NewReport returns the report of a recording. p is the profile of functions, one of the recording's or nil.
+func NewReport(r *boottrace.Recording, p *boottrace.Profile) *Report {
+	rep := &Report{Object: NewObject(r, nil), VMM: r.VMM, Profile: NewTop(p, reportFunctions)}
+	if r.TimeNanos != 0 {
+		rep.Time = time.Unix(0, r.TimeNanos).UTC().Format(time.RFC3339)
+	}
+	if run := memoryRun(r); run != nil && run.Memory != nil {
+		rep.Touched = run.Memory.OverTime
+	}
+	if run := diskRun(r); run != nil {
+		rep.IO, rep.Requests = NewDiskUse(r), run.IO
+	}
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		b := Boot{Kind: run.Kind, Instructions: run.Instructions, TouchedBytes: run.TouchedBytes, PSSBytes: run.PSSBytes}
+		if run.Kind != boottrace.Counting && run.ReadyNanos > 0 {
+			b.ReadyMS = new(millis(float64(run.ReadyNanos)))
+		}
+		if run.End != nil {
+			b.Ended = run.End.String()
+		}
+		rep.Boots = append(rep.Boots, b)
+	}
+	return rep
 }
 
 // NewObject returns the object for a recording; files are the paths of what was written of it.
@@ -85,7 +145,18 @@ func NewObject(r *boottrace.Recording, files []string) *Object {
 		o.Instructions = &Count{round(n.Min), round(n.Median), round(n.Max)}
 	}
 	if s.TouchedBytes != nil || s.PSSBytes != nil {
-		o.Memory = &Memory{median(s.TouchedBytes), median(s.PSSBytes)}
+		o.Memory = &Memory{TouchedBytes: median(s.TouchedBytes), VMMPSSBytes: median(s.PSSBytes)}
+		if run := memoryRun(r); run != nil {
+			o.Memory.Owners = run.Regions
+			if m := run.Memory; m != nil {
+				o.Memory.ZeroBytes, o.Memory.DuplicateBytes = &m.ZeroBytes, &m.DuplicateBytes
+				o.Memory.VMMRSSBytes, o.Memory.Balloon = m.RSSBytes, m.Balloon
+			}
+		}
+	}
+	if u := NewDiskUse(r); u != nil {
+		u.Slowest, u.Files = nil, nil
+		o.IO = u
 	}
 	if run := r.Outcome(); run != nil {
 		if run.End != nil {
@@ -102,11 +173,16 @@ func NewObject(r *boottrace.Recording, files []string) *Object {
 }
 
 // WriteJSON writes the object as JSON, indented, with a newline at its end.
-func (o *Object) WriteJSON(w io.Writer) error {
+func (o *Object) WriteJSON(w io.Writer) error { return writeJSON(w, o) }
+
+// WriteJSON writes the report as JSON, indented, with a newline at its end.
+func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+
+func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(o)
+	return e.Encode(v)
 }
 
 // millis converts to milliseconds, exact to the nanosecond.

@@ -172,6 +172,26 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
+// parse writes a profile, twice, and has the format's own package read and check it.
+func parse(t testing.TB, p *Pprof) *profile.Profile {
+	t.Helper()
+	var a, b bytes.Buffer
+	if err := errors.Join(p.Write(&a), p.Write(&b)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Error("the same profile gave different bytes")
+	}
+	got, err := profile.ParseData(a.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.CheckValid(); err != nil {
+		t.Error(err)
+	}
+	return got
+}
+
 // sums returns the sum of each sample type, and of one type by frame.
 func sums(p *profile.Profile) (total map[string]int64, byFrame map[string]int64) {
 	total, byFrame = make(map[string]int64), make(map[string]int64)
@@ -179,8 +199,14 @@ func sums(p *profile.Profile) (total map[string]int64, byFrame map[string]int64)
 		for i, v := range s.Value {
 			typ := p.SampleType[i].Type + "/" + p.SampleType[i].Unit
 			total[typ] += v
+			seen := make(map[string]bool)
 			for _, l := range s.Location {
-				byFrame[typ+" "+l.Line[0].Function.Name] += v
+				for _, line := range l.Line {
+					if name := line.Function.Name; !seen[name] {
+						seen[name] = true
+						byFrame[typ+" "+name] += v
+					}
+				}
 			}
 		}
 	}
@@ -189,22 +215,7 @@ func sums(p *profile.Profile) (total map[string]int64, byFrame map[string]int64)
 
 func TestProfiles(t *testing.T) {
 	r := recordings()["native"]
-	boot, memory := BootProfile(r), MemoryProfile(r)
-	for _, p := range []*profile.Profile{boot, memory} {
-		if err := p.CheckValid(); err != nil {
-			t.Fatal(err)
-		}
-		var a, b bytes.Buffer
-		p.Write(&a)
-		p.Write(&b)
-		again, err := profile.ParseData(a.Bytes())
-		if err != nil || again.String() != p.String() {
-			t.Errorf("read back: %v\n%s", err, cmp.Diff(p.String(), again.String()))
-		}
-		if !bytes.Equal(a.Bytes(), b.Bytes()) {
-			t.Error("the same profile gave different bytes")
-		}
-	}
+	boot, memory := parse(t, BootProfile(r)), parse(t, MemoryProfile(r))
 	total, frames := sums(boot)
 	if diff := cmp.Diff(map[string]int64{"time/nanoseconds": 110*ms + 3, "instructions/count": 612_345, "touched/bytes": 5 << 20}, total); diff != "" {
 		t.Errorf("boot profile: sums (-want +got):\n%s", diff)
@@ -238,7 +249,7 @@ func TestProfiles(t *testing.T) {
 	}
 	unsplit := foreign()
 	unsplit.Runs = append(unsplit.Runs, boottrace.Run{Kind: boottrace.Counting, Until: boottrace.UntilOutput, Instructions: 77})
-	if total, _ := sums(BootProfile(unsplit)); total["instructions/count"] != 77 {
+	if total, _ := sums(parse(t, BootProfile(unsplit))); total["instructions/count"] != 77 {
 		t.Errorf("instructions that belong to no phase: %v", total)
 	}
 }

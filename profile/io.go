@@ -1,0 +1,255 @@
+package profile
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+)
+
+// DiskUse sums up the disk requests of a boot.
+type DiskUse struct {
+	Requests   int    `json:"requests"`
+	Dropped    int    `json:"dropped,omitempty"` // requests that were made and not recorded: they are in no other figure
+	ReadBytes  uint64 `json:"read_bytes"`
+	WroteBytes uint64 `json:"wrote_bytes,omitempty"`
+	// DistinctBytes are those of the disk that were read at least once; ReadBytes ÷ DistinctBytes is Amplification.
+	DistinctBytes uint64   `json:"distinct_bytes"`
+	Amplification *float64 `json:"amplification,omitempty"`
+	// BusyMS is the time in which at least one request was under way, LatencyMS the sum of all latencies.
+	BusyMS    *float64 `json:"busy_ms,omitempty"`
+	LatencyMS *float64 `json:"latency_ms,omitempty"`
+
+	Slowest []SlowRequest `json:"slowest,omitempty"` // the slowest first
+	Files   []FileUse     `json:"files,omitempty"`   // in the order of their first use
+}
+
+// SlowRequest is one of the slowest disk requests.
+type SlowRequest struct {
+	Op        string  `json:"op"`
+	Disk      int     `json:"disk"`
+	Offset    uint64  `json:"offset"`
+	Length    uint64  `json:"length"`
+	StartMS   float64 `json:"start_ms"`
+	LatencyMS float64 `json:"latency_ms"`
+	What      string  `json:"what,omitempty"`
+}
+
+// FileUse is what was read of a file, or of a structure of the file system.
+type FileUse struct {
+	Path      string   `json:"path,omitempty"` // absolute in the guest; absent of structures
+	What      string   `json:"what"`           // data, or the structure's name
+	Requests  int      `json:"requests"`
+	Bytes     uint64   `json:"bytes"` // of content
+	LatencyMS *float64 `json:"latency_ms,omitempty"`
+}
+
+// maxSlowest is how many of the slowest requests are told.
+const maxSlowest = 10
+
+// diskRun returns the run whose disk requests are shown: the median timed one, or else the first that has any; or nil.
+func diskRun(r *boottrace.Recording) *boottrace.Run {
+	for _, run := range slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
+		if len(run.IO) > 0 {
+			return run
+		}
+	}
+	return nil
+}
+
+// NewDiskUse sums up the disk requests of the median boot. It is nil when none were recorded.
+func NewDiskUse(r *boottrace.Recording) *DiskUse {
+	run := diskRun(r)
+	if run == nil {
+		return nil
+	}
+	u := &DiskUse{Requests: len(run.IO), Dropped: max(0, run.IOTotal-len(run.IO))}
+	type extent struct{ from, to uint64 }
+	var busy []extent
+	read := make(map[int][]extent) // by disk
+	var latency int64
+	files := make(map[boottrace.Part]int)
+	nanos := make(map[int]float64) // by index into Files
+	for i := range run.IO {
+		q := &run.IO[i]
+		switch q.Op {
+		case "read":
+			u.ReadBytes += q.Length
+			read[q.Disk] = append(read[q.Disk], extent{q.Offset, q.Offset + q.Length})
+		case "write":
+			u.WroteBytes += q.Length
+		}
+		latency += q.Nanos
+		busy = append(busy, extent{uint64(q.StartNanos), uint64(q.StartNanos + q.Nanos)})
+		var last boottrace.Part
+		shares := partNanos(q)
+		for j, part := range q.Parts {
+			key := boottrace.Part{Path: part.Path, What: part.What}
+			at, ok := files[key]
+			if !ok {
+				at = len(u.Files)
+				files[key] = at
+				u.Files = append(u.Files, FileUse{Path: part.Path, What: part.What})
+			}
+			if j == 0 || key != last {
+				u.Files[at].Requests++
+			}
+			u.Files[at].Bytes += part.Length
+			nanos[at] += float64(shares[j])
+			last = key
+		}
+	}
+	union := func(all []extent) (n uint64) {
+		slices.SortFunc(all, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+		var to uint64
+		for _, e := range all {
+			if e.to > to {
+				n += e.to - max(e.from, to)
+				to = e.to
+			}
+		}
+		return n
+	}
+	for _, all := range read {
+		u.DistinctBytes += union(all)
+	}
+	if u.DistinctBytes > 0 {
+		u.Amplification = new(float64(u.ReadBytes) / float64(u.DistinctBytes))
+	}
+	if latency > 0 {
+		u.LatencyMS = new(millis(float64(latency)))
+		u.BusyMS = new(millis(float64(union(busy))))
+		for at, n := range nanos {
+			u.Files[at].LatencyMS = new(millis(n))
+		}
+		slowest := make([]*boottrace.Request, len(run.IO))
+		for i := range run.IO {
+			slowest[i] = &run.IO[i]
+		}
+		slices.SortStableFunc(slowest, func(a, b *boottrace.Request) int { return cmp.Compare(b.Nanos, a.Nanos) })
+		for _, q := range slowest[:min(maxSlowest, len(slowest))] {
+			u.Slowest = append(u.Slowest, SlowRequest{q.Op, q.Disk, q.Offset, q.Length, millis(float64(q.StartNanos)), millis(float64(q.Nanos)), what(q)})
+		}
+	}
+	return u
+}
+
+// partNanos divides a request's latency among its parts by their lengths.
+func partNanos(q *boottrace.Request) []int64 {
+	var length float64
+	for _, part := range q.Parts {
+		length += float64(part.Length)
+	}
+	var sum rounder
+	shares := make([]int64, len(q.Parts))
+	for i, part := range q.Parts {
+		share := float64(part.Length) / length
+		if length == 0 {
+			share = 1 / float64(len(q.Parts))
+		}
+		shares[i] = sum.next(float64(q.Nanos) * share)
+	}
+	return shares
+}
+
+// what says what a request was for: the path or the structure of its first part, and how many more there are.
+func what(q *boottrace.Request) string {
+	if len(q.Parts) == 0 {
+		return ""
+	}
+	s := partName(q.Parts[0])
+	if n := len(q.Parts) - 1; n > 0 {
+		s += fmt.Sprintf(" and %d more", n)
+	}
+	return s
+}
+
+func partName(p boottrace.Part) string {
+	if p.Path == "" {
+		return "[" + cmp.Or(p.What, "unknown") + "]"
+	}
+	return p.Path
+}
+
+// WriteLayout writes which parts of which files a boot read, in the order of their first use, for imgbuild --layout: a line for
+// each part with the path, the offset and the length in bytes of content, separated by tabs. docs/recording.md has the details.
+// ok is false when no file was read.
+func WriteLayout(w io.Writer, r *boottrace.Recording) (ok bool, err error) {
+	run := diskRun(r)
+	if run == nil {
+		return false, nil
+	}
+	type line struct {
+		path     string
+		off, len uint64
+	}
+	var lines []line
+	seen := make(map[string]*extents)
+	for _, q := range run.IO {
+		if q.Op != "read" {
+			continue
+		}
+		for _, part := range q.Parts {
+			if part.Path == "" || part.What != "data" {
+				continue
+			}
+			e := seen[part.Path]
+			if e == nil {
+				e = new(extents)
+				seen[part.Path] = e
+			}
+			for _, fresh := range e.add(part.Offset, part.Offset+part.Length) {
+				if n := len(lines); n > 0 && lines[n-1].path == part.Path && lines[n-1].off+lines[n-1].len == fresh[0] {
+					lines[n-1].len += fresh[1] - fresh[0]
+					continue
+				}
+				lines = append(lines, line{part.Path, fresh[0], fresh[1] - fresh[0]})
+			}
+		}
+	}
+	var b []byte
+	for _, l := range lines {
+		b = fmt.Appendf(b, "%s\t%d\t%d\n", quotePath(l.path), l.off, l.len)
+	}
+	_, err = w.Write(b)
+	return len(lines) > 0, err
+}
+
+// quotePath quotes a path as a Go string if it has a character that does not print, a quote, a backslash or a number sign, with which
+// a comment begins; spaces are fine.
+func quotePath(path string) string {
+	q := strconv.Quote(path)
+	if q != `"`+path+`"` || path == "" || path[0] == '#' {
+		return q
+	}
+	return path
+}
+
+// extents is a set of ranges, sorted and apart.
+type extents [][2]uint64
+
+// add adds a range and returns the parts of it that are new.
+func (e *extents) add(from, to uint64) (fresh [][2]uint64) {
+	// The ranges that touch it are those from i to j.
+	i, _ := slices.BinarySearchFunc(*e, from, func(r [2]uint64, from uint64) int { return cmp.Compare(r[1], from) })
+	j := i
+	union := [2]uint64{from, to}
+	for ; j < len(*e) && (*e)[j][0] <= to; j++ {
+		r := (*e)[j]
+		if from < r[0] {
+			fresh = append(fresh, [2]uint64{from, r[0]})
+		}
+		from = max(from, r[1])
+		union = [2]uint64{min(union[0], r[0]), max(union[1], r[1])}
+	}
+	if from < to {
+		fresh = append(fresh, [2]uint64{from, to})
+	}
+	if union[0] < union[1] {
+		*e = slices.Replace(*e, i, j, union)
+	}
+	return fresh
+}

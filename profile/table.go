@@ -1,0 +1,165 @@
+package profile
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+)
+
+// How much a table shows.
+const (
+	tableFunctions = 20 // of the whole boot
+	phaseFunctions = 5  // of each phase
+	tableFiles     = 20
+	tableSlowest   = 5
+)
+
+// WriteTable writes all that a recording holds for people: the timeline, and what there is of functions, memory and disk.
+// p is the profile of functions, one of the recording's or nil.
+func WriteTable(w io.Writer, r *boottrace.Recording, p *boottrace.Profile, style Style) error {
+	if err := WriteTimeline(w, r, style); err != nil {
+		return err
+	}
+	t := &timeline{style: style, r: r, s: r.Summarize()}
+	if top := NewTop(p, tableFunctions); top != nil {
+		t.functions(top, p)
+	}
+	t.memory()
+	if u := NewDiskUse(r); u != nil {
+		t.disk(u)
+	}
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+// heading writes a heading and what is to be known of it.
+func (t *timeline) heading(name, about string) {
+	t.printf("\n%s  %s\n", t.style.paint(bold, name), t.style.paint(dim, about))
+}
+
+func (t *timeline) functions(top *Top, p *boottrace.Profile) {
+	about := fmt.Sprintf("%s, %s in all, %s %% in functions with a name", top.Unit, count(float64(top.Total), true), share(float64(top.Named), float64(top.Total)))
+	if top.Kind == boottrace.Sampled {
+		about += fmt.Sprintf(", a sample every %s ms", millisText(float64(p.PeriodNanos), 0))
+	}
+	t.heading("functions", string(top.Kind)+"; "+about)
+	if top.Total == 0 {
+		t.printf("the profile is empty\n")
+		return
+	}
+	t.topRows(top.Functions, top.Total)
+	for _, ph := range top.Phases {
+		t.heading("phase "+clean(ph.Name), count(float64(ph.Total), true)+" "+top.Unit)
+		t.topRows(ph.Functions[:min(phaseFunctions, len(ph.Functions))], ph.Total)
+	}
+	if len(top.Touched) > 0 {
+		var total uint64
+		for i := range p.Samples {
+			total += p.Samples[i].TouchedBytes
+		}
+		t.heading("first touched by", "bytes of guest memory, whole pages, by the function that touched them first")
+		t.topRows(top.Touched[:min(10, len(top.Touched))], total)
+	}
+}
+
+func (t *timeline) topRows(fs []TopFunction, total uint64) {
+	t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%15s%*s%15s%*s  %s", "self", shareWidth, "%", "total", shareWidth, "%", "function")))
+	for _, f := range fs {
+		t.printf("%15s%*s%15s%*s  %s\n", count(float64(f.Self), true), shareWidth, share(float64(f.Self), float64(total)),
+			count(float64(f.Total), true), shareWidth, share(float64(f.Total), float64(total)), clean(f.Name))
+	}
+}
+
+func (t *timeline) memory() {
+	run := memoryRun(t.r)
+	if run == nil {
+		return
+	}
+	t.heading("memory", "pages of the guest that were touched, of one "+string(run.Kind)+" boot")
+	line := func(name string, n uint64) {
+		t.printf("%12s%*s  %s\n", cmp.Or(size(n), "0 B"), shareWidth, share(float64(n), float64(run.TouchedBytes)), clean(name))
+	}
+	rest := run.TouchedBytes
+	for _, g := range run.Regions {
+		line(g.Name, g.TouchedBytes)
+		rest -= min(rest, g.TouchedBytes)
+	}
+	if rest > 0 && len(run.Regions) > 0 {
+		line("[of no known owner]", rest)
+	}
+	line("all", run.TouchedBytes)
+	if m := run.Memory; m != nil {
+		line("of them full of zeros", m.ZeroBytes)
+		line("of them equal to another page", m.DuplicateBytes)
+		if m.RSSBytes > 0 {
+			t.printf("%12s%*s  %s\n", size(m.RSSBytes), shareWidth, "", "resident set of the VMM")
+		}
+		for _, name := range slices.Sorted(maps.Keys(m.Balloon)) {
+			t.printf("%12d%*s  balloon: %s\n", m.Balloon[name], shareWidth, "", clean(name))
+		}
+	}
+}
+
+// memoryRun returns the run whose memory is shown: a median timed one if it has details, or else the first that has; or nil.
+func memoryRun(r *boottrace.Recording) *boottrace.Run {
+	for _, run := range slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
+		if len(run.Regions) > 0 || run.Memory != nil {
+			return run
+		}
+	}
+	return nil
+}
+
+func (t *timeline) disk(u *DiskUse) {
+	about := fmt.Sprintf("%d requests, %s read", u.Requests, cmp.Or(size(u.ReadBytes), "nothing"))
+	if u.Amplification != nil {
+		about += fmt.Sprintf(", %s without what was read again (read amplification %.2f)", size(u.DistinctBytes), *u.Amplification)
+	}
+	if u.WroteBytes > 0 {
+		about += ", " + size(u.WroteBytes) + " written"
+	}
+	if u.BusyMS != nil {
+		about += fmt.Sprintf(", %.2f ms with a request under way, latencies of %.2f ms in all", *u.BusyMS, *u.LatencyMS)
+	}
+	t.heading("disk", about)
+	if u.Dropped > 0 {
+		t.printf("made and not recorded: %d more\n", u.Dropped)
+	}
+	ms := func(v *float64) string {
+		if v == nil {
+			return "-"
+		}
+		return fmt.Sprintf("%.2f", *v)
+	}
+	if len(u.Files) > 0 {
+		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%10s%12s%*s  %s", "requests", "content", msWidth, "ms", "file, in the order of first use")))
+		for _, f := range u.Files[:min(tableFiles, len(u.Files))] {
+			t.printf("%10d%12s%*s  %s\n", f.Requests, cmp.Or(size(f.Bytes), "0 B"), msWidth, ms(f.LatencyMS), clean(partName(boottrace.Part{Path: f.Path, What: f.What})))
+		}
+		if n := len(u.Files) - tableFiles; n > 0 {
+			t.printf("and %d more; --format json has all\n", n)
+		}
+	}
+	if len(u.Slowest) > 0 {
+		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%*s%*s%12s%16s  %s", msWidth, "at ms", msWidth, "ms", "length", "offset", "slowest requests")))
+		for _, q := range u.Slowest[:min(tableSlowest, len(u.Slowest))] {
+			t.printf("%*.2f%*.2f%12s%16d  %s\n", msWidth, q.StartMS, msWidth, q.LatencyMS, cmp.Or(size(q.Length), "0 B"), q.Offset, clean(strings.TrimSpace(q.Op+" "+q.What)))
+		}
+	}
+}
+
+// clean takes out of a name what could do something to a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
