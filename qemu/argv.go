@@ -78,6 +78,10 @@ func (c Config) args(w wires) []string {
 		add("-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", w.monitor), "-mon", "chardev=monitor,mode=control")
 	}
 
+	if c.Paused && w.monitor != 0 { // else nobody could start it
+		add("-S")
+	}
+
 	disk := "virtio-blk-pci"
 	if c.Machine == MicroVM {
 		disk = "virtio-blk-device"

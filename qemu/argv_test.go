@@ -70,6 +70,7 @@ func TestCheck(t *testing.T) {
 		"257 points":       {Kernel: "k", Points: make([]plugin.Point, 257)},
 		"only TCG logs":    {Kernel: "k", Accel: KVM, Points: make([]plugin.Point, 1)},
 		"without calling":  {Kernel: "k", Counting: &Counting{Memory: true}},
+		"needs a monitor":  {Kernel: "k", Paused: true},
 	} {
 		if err := c.Check(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)

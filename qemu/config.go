@@ -97,6 +97,9 @@ type Config struct {
 	// Monitor connects a QMP monitor; see VM.Monitor.
 	Monitor bool
 
+	// Paused starts the vCPUs only when the monitor says cont.
+	Paused bool
+
 	// Counting makes this a counting boot: icount, one vCPU thread, a fixed seed, and the counting plugin. TCG only.
 	Counting *Counting
 
@@ -180,6 +183,8 @@ func (c Config) Check() error {
 		return bad("two kernels")
 	case c.Counting != nil && c.Accel != TCG:
 		return bad("only TCG counts instructions")
+	case c.Paused && !c.Monitor:
+		return bad("a paused machine needs a monitor")
 	case len(c.Points) > 0 && c.Accel != TCG:
 		return bad("only TCG logs the execution of instructions")
 	}
