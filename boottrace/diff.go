@@ -49,34 +49,49 @@ func MannWhitney(a, b []float64) (p float64, enough bool) {
 	if n == 0 || m == 0 {
 		return 1, false
 	}
+	ways := choices(n, m)
+	enough = 2/ways < Alpha
+	ranks, sum, ties := rank(a, b)
+	if n+m <= maxExact {
+		return exactP(ranks, sum, n, m), enough
+	}
+	return normalP(sum, ties, n, m), enough
+}
+
+// choices is in how many ways n of n+m can be chosen.
+func choices(n, m int) float64 {
 	ways := 1.0
 	for i := range n {
 		ways *= float64(m+i+1) / float64(i+1)
 	}
-	enough = 2/ways < Alpha
-	ranks, sum, ties := rank(a, b) // twice the ranks, so that those of ties are whole too
+	return ways
+}
+
+// exactP is the share of the choices of n ranks whose sum is at least as far from its mean as the given one.
+func exactP(ranks []int, sum, n, m int) float64 {
 	mean := n * (n + m + 1)
-	far := math.Abs(float64(sum - mean))
-	if n+m <= maxExact {
-		less := 0.0
-		counts := rankSums(ranks, n)
-		for s, c := range counts {
-			if math.Abs(float64(s-mean)) >= far {
-				less += c
-			}
+	far := max(sum-mean, mean-sum)
+	found := 0.0
+	for s, c := range rankSums(ranks, n) {
+		if s-mean >= far || mean-s >= far {
+			found += c
 		}
-		return min(1, less/ways), enough
 	}
+	return min(1, found/choices(n, m))
+}
+
+// normalP is about the same for many ranks.
+func normalP(sum int, ties float64, n, m int) float64 {
 	total := float64(n + m)
 	variance := float64(n) * float64(m) / 12 * (total + 1 - ties/(total*(total-1)))
 	if variance <= 0 { // all values are the same
-		return 1, enough
+		return 1
 	}
-	z := max(0, far/2-0.5) / math.Sqrt(variance)
-	return math.Erfc(z / math.Sqrt2), enough
+	far := math.Abs(float64(sum-n*(n+m+1))) / 2 // ranks are doubled
+	return math.Erfc(max(0, far-0.5) / math.Sqrt(2*variance))
 }
 
-// rank returns twice the ranks of all values, the sum of those of a, and the sum of t³-t over all groups of t equal values.
+// rank returns twice the ranks of all values, so that those of ties are whole too, the sum of those of a, and the sum of t³-t over all groups of t equal values.
 func rank(a, b []float64) (ranks []int, sum int, ties float64) {
 	type value struct {
 		v   float64
