@@ -1,6 +1,7 @@
 package boottrace
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -33,4 +34,11 @@ func (run *Run) PhaseAtMark(n uint64) string {
 		return phaseNames[firmware] + "+" + phaseNames[kernel]
 	}
 	return phaseNames[min(phase, app)]
+}
+
+// AddMarks adds marks that the host found, in their order, to those that the guest wrote. At most MaxMarks are kept.
+func (run *Run) AddMarks(marks []Mark) {
+	run.Marks = append(run.Marks, marks...)
+	slices.SortStableFunc(run.Marks, func(a, b Mark) int { return cmp.Compare(a.HostNanos, b.HostNanos) })
+	run.Marks = run.Marks[:min(len(run.Marks), MaxMarks)]
 }

@@ -201,7 +201,7 @@ func (r *Recording) Until() string {
 }
 
 // MaxMarks bounds the marks of one run.
-const MaxMarks = 1024
+const MaxMarks = 4096
 
 // MaxOutput bounds the output kept of one run.
 const MaxOutput = 64 << 10

@@ -16,6 +16,7 @@ import (
 type Events struct {
 	Console func(at time.Duration, p []byte)
 	Mark    func(at time.Duration, p []byte) // bytes written to abi.PortMark
+	Point   func(plugin.Mark)                // an execution of one of the Config's Points
 	Monitor func(qmp.Event)                  // of a Config with Monitor
 }
 

@@ -162,7 +162,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		ours = append(ours, ram)
 		w.ram = give(ram)
 	}
-	var marks, monitor, counts *os.File
+	var marks, monitor, counts, points *os.File
 	if marks, w.marks, err = pair("marks"); err != nil {
 		return nil, err
 	}
@@ -191,7 +191,14 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 			return nil, err
 		}
 		ours = append(ours, counts)
-		w.plugin = pc.Arg(path, give(counts), w.ram)
+		liveFD := 0
+		if ev.Point != nil {
+			if points, err = pipe(); err != nil {
+				return nil, err
+			}
+			liveFD = len(files) - 1
+		}
+		w.plugin = pc.Arg(path, give(counts), w.ram, liveFD)
 	}
 
 	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
@@ -273,6 +280,21 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 			vm.kill(fmt.Errorf("%w: KVM could not go on", ErrFailed))
 		}
 	})
+
+	if points != nil {
+		streams.Go(func() {
+			defer points.Close()
+			var b [plugin.LiveSize]byte
+			for {
+				if _, err := io.ReadFull(points, b[:]); err != nil {
+					return
+				}
+				m := plugin.DecodeLive(b)
+				m.Nanos -= vm.t0Mono
+				ev.Point(m)
+			}
+		})
+	}
 
 	go func() {
 		e := <-exited

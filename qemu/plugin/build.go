@@ -151,9 +151,13 @@ func Build(ctx context.Context, cacheDir string, api int) (string, error) {
 }
 
 // Arg returns the value of QEMU's -plugin option for the plugin at path, which reports to descriptor fd of QEMU. Descriptor
-// ram is the file that backs the guest's RAM; 0 if there is none.
-func (c Config) Arg(path string, fd, ram int) string {
+// ram is the file that backs the guest's RAM, and live is where executions of points are written to at once, as in the report;
+// 0 if there is none.
+func (c Config) Arg(path string, fd, ram, live int) string {
 	arg := "file=" + strings.ReplaceAll(path, ",", ",,") + ",out=" + strconv.Itoa(fd)
+	if live != 0 {
+		arg += ",live=" + strconv.Itoa(live)
+	}
 	if !c.Count {
 		arg += ",count=off"
 	}

@@ -43,6 +43,15 @@ const (
 	maxMarks   = 1 << 16 // c/counter.c drops later ones
 )
 
+// LiveSize is how many bytes an execution of a point has that is written at once.
+const LiveSize = markSize
+
+// DecodeLive reads such an execution.
+func DecodeLive(b [LiveSize]byte) Mark {
+	r := report(b[:])
+	return Mark{int(r.word(0)), r.word(8), r.word(16), int64(r.word(24))}
+}
+
 // ErrFormat is a report that the plugin did not write, or not to its end. Every *FormatError wraps it.
 var ErrFormat = errors.New("not a report of the counting plugin")
 

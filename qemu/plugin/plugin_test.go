@@ -230,10 +230,10 @@ func TestBuildFails(t *testing.T) {
 func TestArg(t *testing.T) {
 	c := Config{Count: true, Tree: true, Memory: true, Points: []Point{{Addr: 16, Phase: PhaseEach}, {Addr: 1 << 63, Mask: 0x1fffff, Code: []byte{0xe8, 1}, Phase: PhaseFirst}}}
 	want := "file=/a,,b/c.so,out=7,tree=on,memory=on,ram=3,point=0x10:0xffffffffffffffff::P,point=0x8000000000000000:0x1fffff:e801:p"
-	if got := c.Arg("/a,b/c.so", 7, 3); got != want {
+	if got := c.Arg("/a,b/c.so", 7, 3, 0); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got, want := (Config{}).Arg("x", 7, 3), "file=x,out=7,count=off"; got != want {
+	if got, want := (Config{}).Arg("x", 7, 3, 9), "file=x,out=7,live=9,count=off"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, c := range []Config{{Tree: true}, {Count: true, Memory: true}, {Points: make([]Point, MaxPoints+1)}, {Points: []Point{{Code: make([]byte, MaxCode+1)}}}} {

@@ -26,6 +26,8 @@ type plan struct {
 	timeout time.Duration
 	profile profiles
 
+	milestones []milestone // seen under TCG only
+
 	exact *boottrace.Profile // of the first counting boot, if it was asked for
 	notes []string           // on the profile, for the user
 }
@@ -58,8 +60,18 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	case boottrace.Counting:
 		c.Accel, c.CPU = qemu.TCG, "" // whatever the timed boots run on
 		c.Counting = &qemu.Counting{Tree: p.profile.exact, Memory: p.profile.memory}
-		if p.target.mark != 0 {
-			c.Points = []plugin.Point{{Addr: p.target.mark, Phase: plugin.PhaseEach}}
+	}
+	events := qemu.Events{Console: w.console, Mark: w.marks}
+	if kind != boottrace.Floor && c.Accel != qemu.KVM {
+		for _, m := range p.milestones {
+			c.Points = append(c.Points, m.point)
+		}
+		if len(p.milestones) > 0 {
+			w.milestones = p.milestones
+			events.Point = w.point
+		}
+		if kind == boottrace.Counting && p.target.mark != 0 {
+			c.Points = append(c.Points, plugin.Point{Addr: p.target.mark, Phase: plugin.PhaseEach})
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
@@ -68,7 +80,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	// The garbage collector would take its time from the boot. What a boot allocates is bounded.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	began, beganTSC := time.Now(), rdtsc()
-	vm, err := p.q.Start(ctx, c, qemu.Events{Console: w.console, Mark: w.marks})
+	vm, err := p.q.Start(ctx, c, events)
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +141,15 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
 	}
-	o.counts = result.Counts
-	if counts := result.Counts; counts != nil {
-		o.PSSBytes = uint64(max(counts.PSS, 0))
-		p.setCounts(o, w, counts.Total, func(i int) (uint64, bool) {
-			if i >= len(counts.Marks) {
-				return 0, false
-			}
-			return counts.Marks[i].Instructions, true
-		})
+	if counts := result.Counts; counts != nil && len(p.milestones) > 0 {
+		o.AddMarks(p.milestoneMarks(counts.Marks))
+	}
+	if counts := result.Counts; counts != nil && kind == boottrace.Counting {
+		o.counts = counts
+		if counts.Tree == nil { // which takes far more memory than a boot
+			o.PSSBytes = uint64(max(counts.PSS, 0))
+		}
+		p.setCounts(o, w, counts)
 	}
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
@@ -150,18 +162,25 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	return o, nil
 }
 
-// setCounts gives the run and its marks their numbers of instructions. of returns how many came before the i-th byte that
-// the guest wrote to the mark port.
-func (p *plan) setCounts(o *outcome, w *watcher, total uint64, of func(i int) (uint64, bool)) {
+// setCounts gives the run and the marks that the guest wrote their numbers of instructions.
+func (p *plan) setCounts(o *outcome, w *watcher, counts *plugin.Counts) {
+	var written []uint64 // instructions before each byte that the guest wrote to the mark port
+	for _, m := range counts.Marks {
+		if m.Point == len(p.milestones) {
+			written = append(written, m.Instructions)
+		}
+	}
+	next := 0
 	for i := range o.Marks {
-		if i < len(w.stream.First) { // else the mark is of the boot record alone
-			if n, ok := of(w.stream.First[i]); ok && p.target.mark != 0 {
-				o.Marks[i].Instructions = n
+		if o.Marks[i].Instructions == 0 && next < len(w.stream.First) { // else it is a milestone, or of the boot record alone
+			if at := w.stream.First[next]; at < len(written) {
+				o.Marks[i].Instructions = written[at]
 			}
+			next++
 		}
 	}
 	if o.Until == boottrace.UntilExit {
-		o.Instructions = total
+		o.Instructions = counts.Total
 		return
 	}
 	for _, m := range o.Marks {
@@ -255,6 +274,7 @@ type watcher struct {
 	ready   chan struct{}
 
 	mu          sync.Mutex
+	milestones  []milestone
 	readyNanos  int64
 	stream      boottrace.MarkStream
 	output      []byte
@@ -293,5 +313,14 @@ func (w *watcher) marks(at time.Duration, p []byte) {
 		if m.IsReady(w.kind()) {
 			w.setReady(at)
 		}
+	}
+}
+
+// point takes the execution of a milestone.
+func (w *watcher) point(m plugin.Mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m.Point < len(w.milestones) && w.milestones[m.Point].mark.IsReady(w.kind()) {
+		w.setReady(time.Duration(m.Nanos))
 	}
 }

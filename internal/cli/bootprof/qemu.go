@@ -114,6 +114,7 @@ type qemuOptions struct {
 	maxInstructions      uint64
 	dryRun               bool
 	profile              profiles
+	marks                []string
 }
 
 func qemuCommand() *cobra.Command {
@@ -170,6 +171,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.DurationVar(&o.maxBoot, "max-boot", 0, "budget: the median boot may take this long, as 100ms")
 	f.Var(&o.maxMemory, "max-memory", "budget: this much guest memory may be touched, as 8M")
 	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
+	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
@@ -234,6 +236,11 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if p.q, err = o.choose(cmd, &p.config, tell); err != nil {
 		return err
+	}
+	if !o.dryRun {
+		if err := o.setMilestones(p, tell); err != nil {
+			return err
+		}
 	}
 	if o.dryRun {
 		line, err := p.q.CommandLine(p.config)
@@ -318,8 +325,6 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	switch {
 	case strings.HasPrefix(p.until, "listen:"):
 		return nil, usagef("--until %s: the guest has no network yet, so nothing can listen in it; use --until mark:NAME, and let the app write NAME to /dev/mark when it listens", p.until)
-	case p.until == boottrace.UntilEntry && t.flavour != image.FlavourNative:
-		return nil, usagef("--until entry: only our own kernel tells when it enters the app; use --until output or exit")
 	}
 	if p.config, err = o.config(hints); err != nil {
 		return nil, err

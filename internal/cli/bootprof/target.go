@@ -15,7 +15,11 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod" // to tell a file system without a kernel from anything else
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/symbols"
 )
+
+// flavourOSv is an OSv kernel.
+const flavourOSv = "osv"
 
 // flavourOther is a kernel of a kind that is not known: it boots, and what it shows from outside is measured.
 const flavourOther = "other"
@@ -31,6 +35,10 @@ type target struct {
 	record   int64  // physical address of the boot record; 0: the kernel has none
 	mark     uint64 // virtual address of the instruction that writes marks; 0: not known
 	segments []elf.ProgHeader
+	entry    uint64 // address of the kernel's first instruction where its marks do not tell; 0: not known
+
+	object    *symbols.Object // of the kernel, once it was asked for
+	noSymbols error           // why there are none
 }
 
 // openImage opens an image of ours.
@@ -89,7 +97,7 @@ func (t *target) inspect() error {
 		return usagef("%s is a folder, not a kernel", t.kernel)
 	}
 	if isBzImage(f) {
-		t.flavour = image.FlavourLinux
+		t.flavour, t.entry = image.FlavourLinux, bzImageEntry
 		return nil
 	}
 	e, err := elf.NewFile(f)
@@ -161,6 +169,12 @@ func (t *target) notes(p *elf.Prog) (pvh bool, err error) {
 		switch {
 		case name == abi.XenNoteName && typ == abi.XenNotePhys32:
 			pvh = true
+			switch len(desc) {
+			case 4:
+				t.entry = uint64(le.Uint32(desc))
+			case 8:
+				t.entry = le.Uint64(desc)
+			}
 		case name == "Linux" && t.flavour == flavourOther:
 			t.flavour = image.FlavourLinux
 		case name == abi.NoteName && typ == abi.NoteRecord && len(desc) == 24:

@@ -5,6 +5,7 @@
  *	count=off        only log; the total is then 0
  *	tree=on          keep calling contexts
  *	memory=on        keep which context touched a page of RAM first
+ *	live=N           descriptor that each execution of a point is written to at once
  *	ram=N            descriptor of the file that backs RAM: what is in it at the start was touched by the VMM
  *	point=ADDR:MASK:CODE:FLAGS
  *	                 log this virtual address, compared under MASK; CODE is in hexadecimal what must stand there, or
@@ -66,7 +67,7 @@ static unsigned npoints;
 static struct mark { uint64_t point, addr, instructions, nanos; } *marks;
 static uint64_t nmarks, blocks;
 
-static int out = -1, counting = 1, tree, memory, api;
+static int out = -1, live = -1, counting = 1, tree, memory, api;
 
 void die(const char *what)
 {
@@ -108,9 +109,11 @@ static void reached(unsigned vcpu, void *udata)
 	struct timespec now;
 	(void)vcpu;
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	struct mark m = { (uint64_t)(s->point - points), s->addr, counted(), (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec };
+	if (live >= 0 && write(live, &m, sizeof m) != (ssize_t)sizeof m)
+		live = -1; /* nobody listens any more */
 	if (nmarks < MAX_MARKS)
-		marks[nmarks++] = (struct mark){ (uint64_t)(s->point - points), s->addr, counted(),
-			(uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec };
+		marks[nmarks++] = m;
 	if (tree && (s->point->phase == 'P' || s->point->phase == 'p')) {
 		if (s->point->phase == 'p')
 			s->point->phase = 0;
@@ -219,6 +222,8 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 			out = number(argv[i] + 4, 0, &end, &n) ? (int)n : open(argv[i] + 4, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		} else if (!strncmp(argv[i], "ram=", 4) && number(argv[i] + 4, 0, &end, &n)) {
 			ram = (int)n;
+		} else if (!strncmp(argv[i], "live=", 5) && number(argv[i] + 5, 0, &end, &n)) {
+			live = (int)n;
 		} else if (!strcmp(argv[i], "count=off")) {
 			counting = 0;
 		} else if (!strcmp(argv[i], "tree=on")) {

@@ -1,0 +1,117 @@
+package sample
+
+import "encoding/binary"
+
+// Stack is where a virtual CPU was.
+type Stack struct {
+	CPU  CPU
+	Code []byte // up to CodeBytes at PC; nil where they cannot be read
+
+	// Callers are the calls that the chain of frame pointers shows, the innermost first. Whole tells that the chain came to its end,
+	// a saved frame pointer of zero; else there may be more that cannot be seen.
+	Callers []Call
+	Whole   bool
+
+	// Near are calls to whose return addresses the stack pointer points, or the word above: whatever the frame pointer is, they
+	// were made to reach a function that has no frame yet, has none any more or never has one. Such a word may be a leftover, too.
+	Near []Call
+}
+
+// Call is a call instruction.
+type Call struct {
+	Return uint64 // the address after it
+	Target uint64 // of a direct call; 0 of others
+}
+
+const (
+	// CodeBytes is how much of the code at a PC is kept: as much as the longest instruction has, and a byte.
+	CodeBytes = 16
+	// MaxCallers bounds a chain.
+	MaxCallers = 256
+	// maxFrame bounds the stack of one function.
+	maxFrame = 1 << 20
+)
+
+// stack reads where a CPU is. Firmware and other code before 64-bit mode have no stack that means something.
+func (m *memory) stack(c CPU) Stack {
+	s := Stack{CPU: c}
+	if !c.Long || !c.Paging {
+		return s
+	}
+	var code [CodeBytes]byte
+	s.Code = append(s.Code, code[:m.read(&c, c.PC, code[:])]...)
+	for i := range uint64(2) {
+		if ret, ok := m.word(&c, c.SP+8*i); ok {
+			if call, ok := m.call(&c, ret); ok {
+				s.Near = append(s.Near, call)
+			}
+		}
+	}
+	// A frame pointer that points elsewhere is a register like any other: the code was compiled without.
+	for fp, last := c.FP, c.SP; fp%8 == 0 && fp >= last && fp-last <= maxFrame && len(s.Callers) < MaxCallers; {
+		next, ok1 := m.word(&c, fp)
+		ret, ok2 := m.word(&c, fp+8)
+		if !ok1 || !ok2 {
+			break
+		}
+		call, ok := m.call(&c, ret)
+		if ok {
+			s.Callers = append(s.Callers, call)
+		}
+		if next == 0 {
+			// Goroutines start without a call, at an address that only looks like one's return.
+			s.Whole = ok || len(s.Callers) > 0
+			break
+		}
+		if !ok {
+			break
+		}
+		last, fp = fp+8, next
+	}
+	return s
+}
+
+// call returns the call that returns to addr, if there is a call instruction before it: CALL rel32 or CALL r/m64 (Intel's Software
+// Developer's Manual, volume 2, "CALL").
+func (m *memory) call(c *CPU, addr uint64) (call Call, ok bool) {
+	const longest = 7 // FF /2 with SIB and a displacement of 32 bits; prefixes lie before
+	var b [longest]byte
+	if addr < longest || m.read(c, addr-longest, b[:]) < longest {
+		return call, false
+	}
+	call.Return = addr
+	if b[longest-5] == 0xe8 {
+		call.Target = addr + uint64(int64(int32(binary.LittleEndian.Uint32(b[longest-4:]))))
+		return call, true
+	}
+	for n := 2; n <= longest; n++ {
+		if p := b[longest-n:]; p[0] == 0xff && p[1]>>3&7 == 2 && indirectSize(p[1:]) == n {
+			return call, true
+		}
+	}
+	return call, false
+}
+
+// indirectSize returns the length of an instruction of one byte of opcode by its ModRM byte and what follows.
+func indirectSize(modrm []byte) int {
+	n := 2
+	mod, rm := modrm[0]>>6, modrm[0]&7
+	if mod == 3 {
+		return n
+	}
+	base := rm
+	if rm == 4 {
+		n++
+		if len(modrm) < 2 {
+			return 0
+		}
+		base = modrm[1] & 7
+	}
+	switch {
+	case mod == 1:
+		n++
+	case mod == 2 || mod == 0 && base == 5:
+		n += 4
+	}
+	return n
+}
