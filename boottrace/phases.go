@@ -183,7 +183,11 @@ func (run *Run) points() []point {
 		if i == readyAt {
 			break
 		}
-		if at > 0 && at <= ready {
+		switch {
+		case at <= 0 || at > ready:
+		case m.ends() == vmm:
+			add("", vmm, at)
+		default:
 			add(m.Label(), m.ends(), at)
 		}
 	}
@@ -195,6 +199,8 @@ func (run *Run) points() []point {
 // ends returns the phase that ends at the mark.
 func (m Mark) ends() int {
 	switch m.ID {
+	case MarkReset:
+		return vmm
 	case abi.MarkEntry:
 		return firmware
 	case abi.MarkApp, MarkOSv:

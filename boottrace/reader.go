@@ -212,9 +212,15 @@ type rowReader struct {
 	p    *Profile
 	strs []string
 	text int // bytes of strs
-	// What there are most of is put together at the end, since growing it would copy it several times.
-	stacks  [][]Stack
-	samples [][]Sample
+	// What there are most of is decoded at the end, when it is known how many there are: growing it would take twice the memory.
+	stacks, samples []pending
+}
+
+// pending is a section of n rows that is still to be decoded.
+type pending struct {
+	off int64
+	n   int
+	c   *cursor
 }
 
 // finish checks what was collected.
@@ -224,8 +230,7 @@ func (r *rowReader) finish(d *decoder) {
 	case r.run != nil:
 		d.valid(r.off, "run", errors.Join(r.run.checkValid(), r.run.checkIO()))
 	default:
-		r.p.Stacks, r.p.Samples = slices.Concat(r.stacks...), slices.Concat(r.samples...)
-		r.stacks, r.samples = nil, nil
+		r.rows(d)
 		d.valid(r.off, "profile", errors.Join(r.p.checkSize(), r.p.CheckValid()))
 	}
 }
@@ -308,21 +313,9 @@ func (r *rowReader) profile(d *decoder, off int64, tag [4]byte, c *cursor) bool 
 		take(c, lines, func(l *Line, v uint64) { l.Function = c.int(v) })
 		take(c, lines, func(l *Line, v uint64) { l.Line = c.int(v) })
 	case tagStacks:
-		own := sum(r.stacks)
-		ss := more(d, off, &r.stacks, n, MaxStacks)
-		take(c, ss, func(s *Stack, v uint64) { s.Parent = own - c.int(v); own++ })
-		takeDeltas(c, ss, func(s *Stack, v uint64) { s.Location = c.int(v) - 1 })
-		takeDeltas(c, ss, func(s *Stack, v uint64) { s.First = v })
+		r.stacks = later(d, off, r.stacks, n, MaxStacks, c)
 	case tagSamples:
-		ss := more(d, off, &r.samples, n, MaxSamples)
-		takeDeltas(c, ss, func(s *Sample, v uint64) { s.Stack = c.int(v) })
-		take(c, ss, func(s *Sample, v uint64) { s.Phase = c.int(v) - 1 })
-		take(c, ss, func(s *Sample, v uint64) { s.CPU = c.int(v) })
-		take(c, ss, func(s *Sample, v uint64) { s.User = v == 1; c.bad = c.bad || v > 1 })
-		take(c, ss, func(s *Sample, v uint64) { s.Instructions = v })
-		take(c, ss, func(s *Sample, v uint64) { s.TouchedBytes = v })
-		take(c, ss, func(s *Sample, v uint64) { s.Nanos = int64(v) })
-		take(c, ss, func(s *Sample, v uint64) { s.Count = v })
+		r.samples = later(d, off, r.samples, n, MaxSamples, c)
 	default:
 		return false
 	}
@@ -348,21 +341,60 @@ func grow[T any](d *decoder, off int64, all *[]T, n, limit int) []T {
 	return (*all)[have:]
 }
 
-// more does the same for rows in parts.
-func more[T any](d *decoder, off int64, parts *[][]T, n, limit int) []T {
-	if n > limit-sum(*parts) {
+// maxRow is more bytes than a stack or a sample can take.
+const maxRow = 80
+
+// later keeps the rest of a section of n rows for rows.
+func later(d *decoder, off int64, all []pending, n, limit int, c *cursor) []pending {
+	if n > limit-count(all) {
 		d.fail(off, "rows", fmt.Errorf("%w: more than %d of a kind", ErrTooLarge, limit))
-		return nil
 	}
-	*parts = append(*parts, make([]T, n))
-	return (*parts)[len(*parts)-1]
+	if len(c.b) > n*maxRow {
+		c.bad = true
+	}
+	all = append(all, pending{off, n, &cursor{b: c.b}})
+	c.b = nil
+	return all
 }
 
-func sum[T any](parts [][]T) (n int) {
-	for _, part := range parts {
-		n += len(part)
+func count(all []pending) (n int) {
+	for _, part := range all {
+		n += part.n
 	}
 	return n
+}
+
+// rows decodes what there are most of, which is known to be there.
+func (r *rowReader) rows(d *decoder) {
+	if n := count(r.stacks); n > 0 {
+		r.p.Stacks = make([]Stack, n)
+	}
+	own := 0
+	for _, part := range r.stacks {
+		c, ss := part.c, r.p.Stacks[own:own+part.n]
+		take(c, ss, func(s *Stack, v uint64) { s.Parent = own - c.int(v); own++ })
+		takeDeltas(c, ss, func(s *Stack, v uint64) { s.Location = c.int(v) - 1 })
+		takeDeltas(c, ss, func(s *Stack, v uint64) { s.First = v })
+		d.end(part.off, "rows", c)
+	}
+	if n := count(r.samples); n > 0 {
+		r.p.Samples = make([]Sample, n)
+	}
+	done := 0
+	for _, part := range r.samples {
+		c, ss := part.c, r.p.Samples[done:done+part.n]
+		takeDeltas(c, ss, func(s *Sample, v uint64) { s.Stack = c.int(v) })
+		take(c, ss, func(s *Sample, v uint64) { s.Phase = c.int(v) - 1 })
+		take(c, ss, func(s *Sample, v uint64) { s.CPU = c.int(v) })
+		take(c, ss, func(s *Sample, v uint64) { s.User = v == 1; c.bad = c.bad || v > 1 })
+		take(c, ss, func(s *Sample, v uint64) { s.Instructions = v })
+		take(c, ss, func(s *Sample, v uint64) { s.TouchedBytes = v })
+		take(c, ss, func(s *Sample, v uint64) { s.Nanos = int64(v) })
+		take(c, ss, func(s *Sample, v uint64) { s.Count = v })
+		d.end(part.off, "rows", c)
+		done += part.n
+	}
+	r.stacks, r.samples = nil, nil
 }
 
 // many reads a column of counts, each at most limit, and returns rows for their sum, which belong to some by set.

@@ -146,7 +146,11 @@ var markNames = map[uint8]string{
 	abi.MarkOutput: "output",
 	abi.MarkEnd:    "end",
 	MarkOSv:        "booted",
+	MarkReset:      "reset",
 }
+
+// MarkReset is the ID of the mark that the host sets at the first instruction of the firmware, where it can see that.
+const MarkReset = 0
 
 // MarkOSv is the byte that OSv writes to the mark port when it has booted, just before the app.
 const MarkOSv = 123

@@ -322,12 +322,12 @@ func TestForeignKernel(t *testing.T) {
 		until, phases       string
 		exits, instructions bool
 	}{
-		{[]string{"NATIVE=0", "MARKS=0"}, nil, "output", "vmm+firmware+kernel", true, false},
-		{[]string{"NATIVE=0", "MARKS=0"}, []string{"--until", "exit"}, "exit", "vmm+firmware+kernel+app", true, true},
-		{[]string{"NATIVE=0", "MARKS=0", "SILENT=1"}, nil, "exit", "vmm+firmware+kernel+app", true, true},
-		{[]string{"NATIVE=0", "MARKS=0", "HANG=1"}, []string{"--until", "output"}, "output", "vmm+firmware+kernel", false, false},
-		{[]string{"NATIVE=0", "MARKS=0", "RESET=1"}, []string{"--until", "exit"}, "exit", "vmm+firmware+kernel+app", false, true},
-		{[]string{"NATIVE=0"}, []string{"--until", "exit"}, "exit", "vmm+firmware kernel app", true, true},
+		{[]string{"NATIVE=0", "MARKS=0"}, nil, "output", "vmm firmware kernel", true, false},
+		{[]string{"NATIVE=0", "MARKS=0"}, []string{"--until", "exit"}, "exit", "vmm firmware kernel+app", true, true},
+		{[]string{"NATIVE=0", "MARKS=0", "SILENT=1"}, nil, "exit", "vmm firmware kernel+app", true, true},
+		{[]string{"NATIVE=0", "MARKS=0", "HANG=1"}, []string{"--until", "output"}, "output", "vmm firmware kernel", false, false},
+		{[]string{"NATIVE=0", "MARKS=0", "RESET=1"}, []string{"--until", "exit"}, "exit", "vmm firmware kernel+app", false, true},
+		{[]string{"NATIVE=0"}, []string{"--until", "exit"}, "exit", "vmm firmware kernel app", true, true},
 	} {
 		code, o, stderr := boot(t, append([]string{"--kernel", guest(t, tt.defs...)}, tt.args...)...)
 		if code != 0 {
@@ -492,7 +492,7 @@ func TestUsage(t *testing.T) {
 		{"qemu --kernel " + kernel + " --initrd " + dir + "/none", "no such file"},
 		{"qemu --kernel " + kernel + " --until listen:80", "no network yet"},
 		{"qemu --kernel " + kernel + " --until soon", "ready condition"},
-		{"qemu --kernel " + guest(t, "NATIVE=0") + " --until entry", "only our own kernel"},
+		{"qemu --kernel " + guest(t, "NATIVE=0") + " --until entry", "not known where"},
 		{"qemu --kernel " + kernel + " -n -1", "no negative number"},
 		{"qemu --kernel " + kernel + " -n 0 --counting 0", "at least one boot"},
 		{"qemu --kernel " + kernel + " --timeout 0s", "--timeout"},

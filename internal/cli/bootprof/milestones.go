@@ -30,12 +30,15 @@ type milestone struct {
 // bzImageEntry is where a bzImage's protected-mode code is loaded and entered (Documentation/arch/x86/boot.rst, code32_start).
 const bzImageEntry = 0x100000
 
+// resetVector is where an x86 executes its first instruction.
+const resetVector = 0xfffffff0
+
 // milestones returns the milestones of a target whose kernel does not write marks.
 func (t *target) milestones(initrd string) ([]milestone, error) {
 	if t.flavour == image.FlavourNative {
 		return nil, nil
 	}
-	var all []milestone
+	all := []milestone{{point: plugin.Point{Addr: resetVector}, mark: boottrace.Mark{ID: boottrace.MarkReset}}}
 	entry := boottrace.Mark{ID: abi.MarkEntry}
 	if t.entry != 0 {
 		all = append(all, milestone{point: plugin.Point{Addr: t.entry, Phase: plugin.PhaseFirst}, mark: entry})
