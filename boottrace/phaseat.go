@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // PhaseAt returns the name of the phase of a counting run in which its n-th instruction was executed, counted from 0; or "" after
@@ -13,7 +14,7 @@ func (run *Run) PhaseAt(n uint64) string {
 	for _, p := range layOut(run.points()) {
 		end += p.Nanos // which are instructions in a counting run
 		if float64(n) < math.Round(end) {
-			return p.Name
+			return strings.TrimPrefix(p.Name, phaseNames[vmm]+"+") // which is not the guest
 		}
 	}
 	return ""

@@ -52,7 +52,7 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 // bootOnly makes one run, without what the host works out of it later.
 func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
 	c := p.config
-	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{})}
+	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{}), again: make(chan struct{})}
 	switch kind {
 	case boottrace.Floor:
 		c.Kernel, c.KernelImage, c.Initrd, c.Append = "", qemu.FloorKernel(), "", ""
@@ -87,16 +87,20 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	defer vm.Close()
 	o := &outcome{Run: boottrace.Run{Kind: kind}}
 	stopped := false
-	if w.until != "" && w.until != boottrace.UntilExit {
-		select {
-		case <-w.ready: // a server never exits, so it ends here
-			if n, err := vm.PSS(); err == nil && kind == boottrace.Timed {
-				o.PSSBytes = uint64(n)
-			}
-			vm.Stop()
-			stopped = true
-		case <-vm.Done():
+	ready := w.ready
+	if w.until == "" || w.until == boottrace.UntilExit {
+		ready = nil // the guest ends of its own
+	}
+	select {
+	case <-ready: // a server never exits, so it ends here
+		if n, err := vm.PSS(); err == nil && kind == boottrace.Timed {
+			o.PSSBytes = uint64(n)
 		}
+		vm.Stop()
+		stopped = true
+	case <-w.again:
+		vm.Stop()
+	case <-vm.Done():
 	}
 	result, err := vm.Wait()
 	if err != nil {
@@ -108,7 +112,12 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	o.tail = result.Console
 	o.Marks, o.End = w.stream.Marks, w.stream.End
 	o.Output, o.OutputBytes = w.output, w.outputBytes
-	if !stopped {
+	again, rebooted := w.rebooted()
+	switch {
+	case stopped:
+	case rebooted:
+		o.ExitNanos = again.Nanos
+	default:
 		o.ExitNanos = result.Wall.Nanoseconds()
 	}
 	if kind == boottrace.Floor {
@@ -138,7 +147,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		o.Until = boottrace.UntilExit
 		o.SetReady(o.ExitNanos)
 	}
-	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign {
+	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign && !rebooted {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
 	}
 	if counts := result.Counts; counts != nil && len(p.milestones) > 0 {
@@ -154,6 +163,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
 		return nil, failure(result, "%s", o.End)
+	case o.ReadyNanos == 0 && rebooted:
+		return nil, failure(result, "the guest rebooted after %v and was never ready (--until %s)", time.Duration(again.Nanos).Round(time.Millisecond), w.until)
 	case o.ReadyNanos == 0:
 		return nil, failure(result, "the guest ended after %v and was never ready (--until %s)", result.Wall.Round(time.Millisecond), w.until)
 	case o.End == nil && !stopped && !w.foreign:
@@ -181,6 +192,9 @@ func (p *plan) setCounts(o *outcome, w *watcher, counts *plugin.Counts) {
 	}
 	if o.Until == boottrace.UntilExit {
 		o.Instructions = counts.Total
+		if again, ok := w.rebooted(); ok {
+			o.Instructions = again.Instructions
+		}
 		return
 	}
 	for _, m := range o.Marks {
@@ -275,6 +289,8 @@ type watcher struct {
 
 	mu          sync.Mutex
 	milestones  []milestone
+	entries     []plugin.Mark // executions of the kernel's entry
+	again       chan struct{} // closed at the second of them
 	readyNanos  int64
 	stream      boottrace.MarkStream
 	output      []byte
@@ -320,7 +336,27 @@ func (w *watcher) marks(at time.Duration, p []byte) {
 func (w *watcher) point(m plugin.Mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if m.Point < len(w.milestones) && w.milestones[m.Point].mark.IsReady(w.kind()) {
+	if m.Point >= len(w.milestones) {
+		return
+	}
+	mark := w.milestones[m.Point].mark
+	if mark.IsReady(w.kind()) {
 		w.setReady(time.Duration(m.Nanos))
 	}
+	if mark.ID == abi.MarkEntry {
+		if w.entries = append(w.entries, m); len(w.entries) == 2 {
+			close(w.again)
+		}
+	}
+}
+
+// rebooted tells when the kernel was entered for the second time. A guest can restart its firmware without a reset, which would
+// end QEMU.
+func (w *watcher) rebooted() (again plugin.Mark, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.entries) < 2 {
+		return again, false
+	}
+	return w.entries[1], true
 }

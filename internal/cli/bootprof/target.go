@@ -15,6 +15,7 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod" // to tell a file system without a kernel from anything else
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 	"github.com/firstlight-boot/firstlight/symbols"
 )
 
@@ -35,7 +36,9 @@ type target struct {
 	record   int64  // physical address of the boot record; 0: the kernel has none
 	mark     uint64 // virtual address of the instruction that writes marks; 0: not known
 	segments []elf.ProgHeader
-	entry    uint64 // address of the kernel's first instruction where its marks do not tell; 0: not known
+	entry    uint64 // physical address of the kernel's first instruction; 0: not known
+
+	entryCode []byte // what stands there; nil: not known
 
 	object    *symbols.Object // of the kernel, once it was asked for
 	noSymbols error           // why there are none
@@ -98,6 +101,7 @@ func (t *target) inspect() error {
 	}
 	if isBzImage(f) {
 		t.flavour, t.entry = image.FlavourLinux, bzImageEntry
+		t.entryCode = bzImageCode(f)
 		return nil
 	}
 	e, err := elf.NewFile(f)
@@ -135,6 +139,22 @@ func isBzImage(r io.ReaderAt) bool {
 	b := make([]byte, 8)
 	_, err := r.ReadAt(b, 0x1fe)
 	return err == nil && b[0] == 0x55 && b[1] == 0xaa && string(b[4:8]) == "HdrS"
+}
+
+// bzImageCode returns the first bytes of a bzImage's protected-mode code, which comes after its boot sector and setup sectors.
+func bzImageCode(r io.ReaderAt) []byte {
+	sectors := make([]byte, 1)
+	code := make([]byte, plugin.MaxCode)
+	if _, err := r.ReadAt(sectors, 0x1f1); err != nil {
+		return nil
+	}
+	if sectors[0] == 0 {
+		sectors[0] = 4
+	}
+	if _, err := r.ReadAt(code, (int64(sectors[0])+1)*512); err != nil {
+		return nil
+	}
+	return code
 }
 
 // maxNotes bounds the notes of a kernel in bytes.
