@@ -87,7 +87,7 @@ func (s *Sampler) running(at time.Time) time.Duration {
 type Stats struct {
 	Samples int
 	Running time.Duration // of the guest between the start and the last sample
-	Stopped time.Duration // in which the guest stood still for us, and what it took to get there and back
+	Stopped time.Duration // in which it stood still for us
 }
 
 // Run starts the machine and takes samples until its end, or until Max or Until say so; then the machine runs on. A machine that ends,
@@ -107,22 +107,13 @@ func (s *Sampler) Run(ctx context.Context, vm *qemu.VM) (stats Stats, err error)
 	if err != nil {
 		return stats, err
 	}
-	// How much later than asked for the guest stops.
+	// How much later than asked for the guest stops, on the average.
 	var lag time.Duration
 	wait := time.Duration(s.Rand.Int64N(int64(s.Period)))
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	for {
-		select {
-		case <-timer.C:
-		case <-s.Until:
-			return stats, nil
-		case <-vm.Done():
-			return stats, nil
-		case <-ctx.Done():
-			return stats, s.ended(vm, ctx.Err())
+		if done, err := s.wait(ctx, vm, wait); done || err != nil {
+			return stats, err
 		}
-		began := time.Now()
 		if err := monitor.Execute(ctx, "stop", nil, nil); err != nil {
 			return stats, s.ended(vm, err)
 		}
@@ -153,14 +144,32 @@ func (s *Sampler) Run(ctx context.Context, vm *qemu.VM) (stats Stats, err error)
 		if resumed, err = s.last(false); err != nil {
 			return stats, err
 		}
-		stats.Stopped += time.Since(began)
+		stats.Stopped += resumed.Sub(stopped)
 		if stats.Samples == s.Max {
 			return stats, nil
 		}
-		lag += (ran - wait - lag) / 8
-		wait = max(s.Period/2+time.Duration(s.Rand.Int64N(int64(s.Period)))-lag, 0)
-		timer.Reset(wait)
+		// The lag never takes away from the jitter: with none, samples would be in step with the guest.
+		lag += (min(ran-wait, s.Period/2) - lag) / 8
+		wait = s.Period/2 - lag + time.Duration(s.Rand.Int64N(int64(s.Period)))
 	}
+}
+
+// wait lets the guest run for a while, and tells whether there is nothing more to do.
+func (s *Sampler) wait(ctx context.Context, vm *qemu.VM, d time.Duration) (done bool, err error) {
+	coarse := max(d-2*MinPeriod, 0) // which has an end that can come sooner
+	timer := time.NewTimer(coarse)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.Until:
+		return true, nil
+	case <-vm.Done():
+		return true, nil
+	case <-ctx.Done():
+		return true, s.ended(vm, ctx.Err())
+	}
+	nap(d - coarse)
+	return false, nil
 }
 
 // ended is the error of a command that failed with err: none if the machine has come to its end.
@@ -185,4 +194,20 @@ func (s *Sampler) last(stopped bool) (time.Time, error) {
 		name = "STOP"
 	}
 	return time.Time{}, fmt.Errorf("%w: there was no event %s", ErrMonitor, name)
+}
+
+// Weights returns how much of the time up to end each of the samples stands for, which were taken at the given times, in order: up to
+// half way to its neighbours. The weights add up to end, if there is a sample before it.
+func Weights(at []time.Duration, end time.Duration) []time.Duration {
+	weights := make([]time.Duration, len(at))
+	from := time.Duration(0)
+	for i := range at {
+		to := end
+		if i+1 < len(at) {
+			to = min(at[i]+(at[i+1]-at[i])/2, end)
+		}
+		weights[i] = max(to-from, 0)
+		from = max(to, from)
+	}
+	return weights
 }
