@@ -3,6 +3,8 @@ package boottrace_test
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -54,6 +56,35 @@ func TestProfileRoundTrip(t *testing.T) {
 	}
 	if a, b := write(t, profiled(20_000)), write(t, profiled(20_000)); !bytes.Equal(a, b) {
 		t.Error("the same recording gave different bytes")
+	}
+}
+
+func TestOpenRuns(t *testing.T) {
+	want := profiled(1000)
+	data := write(t, want)
+	path := filepath.Join(t.TempDir(), "recording.fl")
+	if err := os.WriteFile(path, data, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	got, err := OpenRuns(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Exact, want.Sampled = nil, nil
+	for i := range want.Runs {
+		want.Runs[i].IO = nil
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(path, data[:len(data)-30], 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRuns(path); !errors.Is(err, ErrTruncated) || !strings.Contains(err.Error(), path) {
+		t.Errorf("of a truncated file: %v", err)
+	}
+	if _, err := OpenRuns(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of no file: %v", err)
 	}
 }
 

@@ -27,6 +27,22 @@ func Open(path string) (*Recording, error) {
 	return r, nil
 }
 
+// OpenRuns reads the recording in the named file without its profiles and disk requests, of which only the check codes are
+// looked at.
+func OpenRuns(path string) (*Recording, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	d := &decoder{r: f, runs: true}
+	rec := d.recording()
+	if d.err != nil {
+		return nil, fmt.Errorf("%s: %w", path, d.err)
+	}
+	return rec, nil
+}
+
 // Read reads a recording. What is wrong with it is a *FormatError; an error of the reader itself is returned as it is.
 func Read(r io.Reader) (*Recording, error) {
 	d := &decoder{r: r}
@@ -42,6 +58,7 @@ type decoder struct {
 	r     io.Reader
 	off   int64
 	total uint64 // bytes of sections, decompressed
+	runs  bool   // no rows and no profiles
 	z     io.ReadCloser
 	err   error
 }
@@ -88,6 +105,7 @@ func (d *decoder) recording() *Recording {
 			break
 		}
 		switch {
+		case d.runs && d.skips(tag):
 		case tag == tagEnd:
 			if len(raw) != 0 {
 				d.fail(off, "last section", ErrFormat)
@@ -125,6 +143,9 @@ func (d *decoder) recording() *Recording {
 	return rec
 }
 
+// skips reports whether a section is one of rows or a profile's.
+func (d *decoder) skips(tag [4]byte) bool { return tag != tagBoot && tag != tagRun && tag != tagEnd }
+
 // section reads one section and returns its bytes, decompressed.
 func (d *decoder) section() ([4]byte, []byte) {
 	var s section
@@ -153,7 +174,7 @@ func (d *decoder) section() ([4]byte, []byte) {
 	if d.err == nil && s.check() != s.sum(stored.Bytes()) {
 		d.fail(off+4, "section", ErrChecksum)
 	}
-	if d.err != nil || s.stored() == 0 && s.rawLen() == 0 {
+	if d.err != nil || s.stored() == 0 && s.rawLen() == 0 || d.runs && d.skips(s.tag()) {
 		return s.tag(), nil
 	}
 	src := bytes.NewReader(stored.Bytes())

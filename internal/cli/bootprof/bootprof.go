@@ -147,7 +147,7 @@ it (no QEMU, no usable accelerator, a budget that could not be measured); 128 pl
 		return usagef("%w; see %s --help", err, cmd.CommandPath())
 	})
 	cmd.AddCommand(qemuCommand(), floorCommand())
-	cmd.AddCommand(reportCommand())
+	cmd.AddCommand(reportCommand(), diffCommand(), listCommand())
 	return cmd
 }
 

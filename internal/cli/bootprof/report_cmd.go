@@ -142,6 +142,7 @@ func (o *reportOptions) run(cmd *cobra.Command, path string) error {
 	if !slices.Contains(profile.Metrics(), o.metric) {
 		return usagef("--metric %q: want %s", o.metric, strings.Join(profile.Metrics(), ", "))
 	}
+	defer smallHeap()()
 	rec, err := openRecording(path)
 	if err != nil {
 		return err
