@@ -1,5 +1,13 @@
 package symbols
 
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+)
+
 // Seen is code that was executed: 1 to 16 bytes at a run-time address.
 type Seen struct {
 	Addr uint64
@@ -13,90 +21,120 @@ const (
 	biasBest       = 16 // biases that are compared with all that was seen
 )
 
-// Bias finds at which bias (run-time minus link-time address, a multiple of align) an object was mapped from code that was seen
-// executed, and how many of seen agree. It is ok only if an overwhelming majority of them does, three of four, and no other
-// bias comes near: then at most a quarter as many agree with any other.
+// Bias finds at which bias (run-time minus link-time address, a multiple of align, which is a power of two) an object was mapped
+// from code that was seen executed, and how many of seen agree. It is ok only if an overwhelming majority of them does, three of
+// four, and no other bias comes near: at most a quarter as many agree with any other. Code that differs by relocations for that
+// bias agrees; a Linux kernel replaces some of its instructions, which does not.
 func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bool) {
-	if align == 0 {
-		align = 1
-	}
-	type text struct {
-		Range
-		code []byte
-	}
-	var texts []text
-	for _, r := range o.Text() {
-		if n := r.Limit - r.Start; n <= maxKernel {
-			code := make([]byte, n)
-			texts = append(texts, text{r, code[:o.Code(r.Start, code)]})
-		}
-	}
-	at := func(addr uint64, want []byte) bool {
-		for _, t := range texts {
-			if off := addr - t.Start; addr >= t.Start && off < uint64(len(t.code)) && uint64(len(want)) <= uint64(len(t.code))-off {
-				return string(t.code[off:off+uint64(len(want))]) == string(want)
-			}
-		}
-		return false
-	}
-
-	// The longest pieces of code say most. Wherever one of them is found, its bias gets a vote.
-	longest := 0
-	for _, s := range seen {
-		longest = max(longest, len(s.Code))
-	}
-	var probes []Seen
-	for n := longest; n > 0 && len(probes) < biasProbes; n-- {
-		for _, s := range seen {
-			if len(s.Code) == n && len(probes) < biasProbes {
-				probes = append(probes, s)
-			}
-		}
-	}
+	align = max(align, 1)
+	code := loadCode(o)
 	votes := map[uint64]int{}
-	for _, p := range probes {
-		for _, t := range texts {
-			if t.Limit-t.Start < 1 {
-				continue
-			}
-			first := t.Start + (p.Addr-t.Start)%align
-			if places := (t.Limit - t.Start) / align; places > biasMaxPlaces {
+	for _, p := range longest(seen, biasProbes) {
+		for _, t := range code {
+			places := uint64(len(t.code)) / align
+			if places > biasMaxPlaces {
 				return 0, 0, false
 			}
-			for addr := first; addr >= t.Start && addr < t.Limit; addr += align {
-				if at(addr, p.Code) {
-					votes[p.Addr-addr]++
-				}
-				if addr+align < addr {
-					break
+			for off := (p.Addr - t.start) % align; off < uint64(len(t.code)); off += align {
+				if bytes.HasPrefix(t.code[off:], p.Code) {
+					votes[p.Addr-t.start-off]++
 				}
 			}
 		}
 	}
 	// Compare all that was seen at the few biases that got the most votes.
-	var best, second int
-	for range biasBest {
-		top, most := uint64(0), 0
-		for b, n := range votes {
-			if n > most || n == most && b < top {
-				top, most = b, n
-			}
+	biases := slices.SortedFunc(maps.Keys(votes), func(a, b uint64) int {
+		if c := cmp.Compare(votes[b], votes[a]); c != 0 {
+			return c
 		}
-		if most == 0 {
-			break
-		}
-		delete(votes, top)
+		return cmp.Compare(a, b)
+	})
+	second := 0
+	for _, b := range biases[:min(len(biases), biasBest)] {
 		n := 0
 		for _, s := range seen {
-			if len(s.Code) > 0 && at(s.Addr-top, s.Code) {
+			if code.agrees(s, b) {
 				n++
 			}
 		}
-		if n > best {
-			bias, best, second = top, n, best
+		if n > matched {
+			bias, matched, second = b, n, matched
 		} else {
 			second = max(second, n)
 		}
 	}
-	return bias, best, best >= biasMinMatched && best*4 >= len(seen)*3 && best >= 4*second
+	return bias, matched, matched >= biasMinMatched && matched*4 >= len(seen)*3 && matched >= 4*second
+}
+
+// longest returns the n longest pieces of code, which say most.
+func longest(seen []Seen, n int) []Seen {
+	s := slices.DeleteFunc(slices.Clone(seen), func(s Seen) bool { return len(s.Code) == 0 })
+	slices.SortStableFunc(s, func(a, b Seen) int { return len(b.Code) - len(a.Code) })
+	return s[:min(n, len(s))]
+}
+
+// codes are an object's executable segments.
+type codes []struct {
+	start uint64
+	code  []byte
+}
+
+func loadCode(o *Object) codes {
+	text := o.Text()
+	c := make(codes, 0, len(text))
+	for _, r := range text {
+		if b := o.elf.bytesAt(r.Start, min(r.Limit-r.Start, maxKernel)); b != nil {
+			c = append(c, struct {
+				start uint64
+				code  []byte
+			}{r.Start, b})
+		}
+	}
+	return c
+}
+
+// agrees tells whether code that was seen is the object's at a bias. A 32-bit or 64-bit word that holds an address is relocated
+// by the bias; Linux has words that are relocated by its negative, of per-CPU variables.
+func (c codes) agrees(s Seen, bias uint64) bool {
+	for _, t := range c {
+		off := s.Addr - bias - t.start
+		if off >= uint64(len(t.code)) || uint64(len(s.Code)) > uint64(len(t.code))-off {
+			continue
+		}
+		for i := 0; i < len(s.Code); {
+			if t.code[off+uint64(i)] == s.Code[i] {
+				i++
+				continue
+			}
+			next := 0
+			for _, size := range []int{4, 8} {
+				// A bias is a multiple of a page at least, so the word starts one byte or more before its first byte that differs.
+				for start := max(0, i-size+1); start <= i && next <= i; start++ {
+					if at := off + uint64(start); at+8 <= uint64(len(t.code)) && relocated(t.code[at:at+8], s.Code[start:], bias, size) {
+						next = start + size
+					}
+				}
+			}
+			if next <= i {
+				return false
+			}
+			i = next
+		}
+		return len(s.Code) > 0
+	}
+	return false
+}
+
+// relocated tells whether a word of size bytes is what was seen of it, at least as many bytes as there are, after a relocation.
+func relocated(word, seen []byte, bias uint64, size int) bool {
+	v := binary.LittleEndian.Uint64(word)
+	for _, add := range []uint64{bias, -bias} {
+		var b [8]byte
+		binary.LittleEndian.PutUint64(b[:], v+add)
+		n := min(size, len(seen))
+		if bytes.Equal(b[:n], seen[:n]) {
+			return true
+		}
+	}
+	return false
 }
