@@ -21,9 +21,9 @@ type Phase struct {
 	Steps []Step
 }
 
-// Step is a part of a phase: from the mark before it, or the phase's start, to the mark that it is named after.
+// Step is a part of a phase: from the mark before it, or the phase's start, to the next one.
 type Step struct {
-	Name         string // "to LABEL"
+	Name         string // "to LABEL" of the mark that ends it; or the label of the mark that begins it, if that is an initcall's
 	Nanos        float64
 	Instructions float64
 	Counted      bool
@@ -121,7 +121,7 @@ func layOut(pts []point) []Phase {
 	for _, p := range pts {
 		if p.label != "" {
 			steps = append(steps, Step{
-				Name:         "to " + p.label,
+				Name:         stepName(from.label, p.label),
 				Nanos:        p.at - from.at,
 				Instructions: p.instructions - from.instructions,
 				Counted:      from.counted && p.counted,
@@ -150,6 +150,20 @@ func layOut(pts []point) []Phase {
 		next, start, from, steps = p.ends+1, p, p, nil
 	}
 	return phases
+}
+
+// InitcallPrefix begins the names of the marks at which Linux calls its initcalls.
+const InitcallPrefix = "initcall "
+
+// stepName names the part of a phase between two marks.
+func stepName(from, to string) string {
+	switch {
+	case strings.HasPrefix(from, InitcallPrefix):
+		return from
+	case strings.HasPrefix(to, InitcallPrefix):
+		return "to the initcalls"
+	}
+	return "to " + to
 }
 
 // points returns the instants of a run up to ready, which is the last. They never go back: the host may see a mark late,

@@ -1,9 +1,11 @@
 package profile
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -88,6 +90,33 @@ type row struct {
 	from, nanos  float64
 	instructions float64
 	counted      bool
+	spread       bool // over the phase, so that it has no bar
+}
+
+// How many steps of a phase are shown.
+const (
+	maxSteps   = 16 // up to this many, all
+	mostCostly = 10 // of more, these
+)
+
+// costliest returns the steps that are shown, and the sum of the others; its name is empty if there are none.
+func costliest(steps []boottrace.Step) (shown map[boottrace.Step]bool, others boottrace.Step) {
+	shown = make(map[boottrace.Step]bool)
+	sorted := slices.Clone(steps)
+	if len(steps) > maxSteps {
+		slices.SortStableFunc(sorted, func(a, b boottrace.Step) int { return cmp.Compare(b.Nanos, a.Nanos) })
+		others = boottrace.Step{Name: fmt.Sprintf("%d other steps", len(steps)-mostCostly), Counted: true}
+		for _, s := range sorted[mostCostly:] {
+			others.Nanos += s.Nanos
+			others.Instructions += s.Instructions
+			others.Counted = others.Counted && s.Counted
+		}
+		sorted = sorted[:mostCostly]
+	}
+	for _, s := range sorted {
+		shown[s] = true
+	}
+	return shown, others
 }
 
 func (t *timeline) phases() {
@@ -100,11 +129,19 @@ func (t *timeline) phases() {
 	at := 0.0
 	for _, p := range t.s.Phases {
 		last := p.Name[strings.LastIndexByte(p.Name, '+')+1:]
-		rows = append(rows, row{p.Name, phaseColors[last], false, at, p.Nanos, p.Instructions, p.Counted})
+		rows = append(rows, row{name: p.Name, color: phaseColors[last], from: at, nanos: p.Nanos, instructions: p.Instructions, counted: p.Counted})
 		from := at
+		steps, others := costliest(p.Steps)
 		for _, s := range p.Steps {
-			rows = append(rows, row{"  " + s.Name, phaseColors[last], true, from, s.Nanos, s.Instructions, s.Counted})
+			if !steps[s] {
+				from += s.Nanos
+				continue
+			}
+			rows = append(rows, row{name: "  " + s.Name, color: phaseColors[last], step: true, from: from, nanos: s.Nanos, instructions: s.Instructions, counted: s.Counted})
 			from += s.Nanos
+		}
+		if others.Name != "" {
+			rows = append(rows, row{name: "  " + others.Name, color: phaseColors[last], step: true, from: at, nanos: others.Nanos, instructions: others.Instructions, counted: others.Counted, spread: true})
 		}
 		at += p.Nanos
 	}
@@ -129,7 +166,7 @@ func (t *timeline) phases() {
 		if r.step {
 			line = t.style.paint(dim, line)
 		}
-		if bars >= minBars && at > 0 {
+		if bars >= minBars && at > 0 && !r.spread {
 			line += "  " + t.bar(r, at, bars)
 		}
 		t.printf("%s\n", strings.TrimRight(line, " "))

@@ -108,15 +108,23 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 	b := boottrace.NewBuilder(boottrace.Exact, space.mappings(), space.lookup)
 	stacks := make([]int, len(t.Nodes)) // of the profile, by node; 0 until it is needed
 	var stack func(node uint32) int
+	var under func(node uint32, addr uint64) int
 	stack = func(node uint32) int {
 		n := t.Nodes[node]
 		if node == 0 || n.First < began {
 			return 0 // the root, or a call that the firmware made and did not return from
 		}
 		if stacks[node] == 0 {
-			stacks[node] = b.Child(stack(n.Parent), n.Site, n.First)
+			stacks[node] = b.Child(under(n.Parent, n.Site), n.Site, n.First)
 		}
 		return stacks[node]
+	}
+	// under is the node for code at addr in a context. What the part that unpacks a kernel jumps to is not called by it.
+	under = func(node uint32, addr uint64) int {
+		if n := t.Nodes[node]; addr >= upperHalf && n.Site < upperHalf && !n.Trap {
+			return 0
+		}
+		return stack(node)
 	}
 	var pages, later uint64
 	for i, ph := range t.Phases {
@@ -137,7 +145,7 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 				sample.Stack = b.Named(0, frameFirmware, 0)
 			default:
 				addr := t.Blocks[cell.Block].Addr
-				sample.Stack = b.Child(stack(cell.Node), addr, t.Nodes[cell.Node].First)
+				sample.Stack = b.Child(under(cell.Node, addr), addr, t.Nodes[cell.Node].First)
 				sample.User = addr < upperHalf && strings.Contains(phaseAt[i], "app")
 			}
 			b.Add(sample)

@@ -61,9 +61,9 @@ func (t *target) milestones(initrd string) ([]milestone, error) {
 			names := initcalls(kernel)
 			all = append(all, milestone{point: p, mark: boottrace.Mark{ID: abi.MarkNamed}, each: func(n int) string {
 				if n < len(names) {
-					return "initcall " + names[n]
+					return boottrace.InitcallPrefix + names[n]
 				}
-				return "initcall " + strconv.Itoa(n)
+				return boottrace.InitcallPrefix + strconv.Itoa(n)
 			}})
 		}
 		if initrd != "" {
