@@ -41,7 +41,7 @@ func (t *target) milestones(initrd string) ([]milestone, error) {
 	all := []milestone{{point: plugin.Point{Addr: resetVector}, mark: boottrace.Mark{ID: boottrace.MarkReset}}}
 	entry := boottrace.Mark{ID: abi.MarkEntry}
 	if t.entry != 0 {
-		all = append(all, milestone{point: plugin.Point{Addr: t.entry, Code: t.entryCode, Phase: plugin.PhaseFirst}, mark: entry})
+		all = append(all, milestone{point: plugin.Point{Addr: t.entry, Code: t.entryCode, Phase: plugin.PhaseEach}, mark: entry})
 	}
 	switch t.flavour {
 	case image.FlavourLinux:

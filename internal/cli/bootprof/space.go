@@ -37,6 +37,9 @@ type space struct {
 // openSpace finds the symbols of a target, and where they were mapped, from code that was executed.
 func (p *plan) openSpace(seen []symbols.Seen) (*space, error) {
 	s := new(space)
+	// The firmware's ROM, and its shadow below 1 MiB. What a kernel or a program has there hides it.
+	s.Add(symbols.Mapping{Name: frameFirmware, Start: 0xc0000, Limit: 1 << 20})
+	s.Add(symbols.Mapping{Name: frameFirmware, Start: lowMemory - 4<<20, Limit: lowMemory})
 	kernel, err := symbols.Open(p.target.kernel, symbols.Options{})
 	switch {
 	case errors.Is(err, symbols.ErrUnsupported) || errors.Is(err, symbols.ErrFormat):
