@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -110,7 +111,7 @@ func loadDWARF(e *elfFile) (d *debugInfo, err error) {
 		return nil, dwarfError("sections", errors.New("no .debug_info"))
 	}
 	d = &debugInfo{data: data, names: map[dwarf.Offset]originName{}}
-	if err := d.readUnits(info.Open(), e.executable); err != nil {
+	if err := d.readUnits(info.Open(), int64(info.Size), e.executable); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -130,15 +131,8 @@ func dwarfError(field string, err error) error {
 
 // readUnits reads the header and the first entry of each unit. package dwarf would walk through all entries to find the next
 // unit.
-func (d *debugInfo) readUnits(info io.ReadSeeker, executable func(uint64) bool) error {
+func (d *debugInfo) readUnits(info io.ReadSeeker, size int64, executable func(uint64) bool) error {
 	r := d.data.Reader()
-	size, err := info.Seek(0, io.SeekEnd)
-	if err != nil {
-		return dwarfError(".debug_info", err)
-	}
-	if _, err := info.Seek(0, io.SeekStart); err != nil {
-		return dwarfError(".debug_info", err)
-	}
 	le := binary.LittleEndian
 	var h [12]byte
 	for off := int64(0); off+12 <= size; {
@@ -345,14 +339,21 @@ func (d *debugInfo) readLines(u *debugUnit, unit *dwarf.Entry) error {
 		}
 		return err
 	}
+	dir, _ := unit.Val(dwarf.AttrCompDir).(string)
 	index := map[*dwarf.LineFile]int32{}
-	for i, f := range lines.Files() {
+	addFile := func(f *dwarf.LineFile) {
 		name := ""
 		if f != nil {
-			name = f.Name
-			index[f] = int32(i)
+			// Names of DWARF 5 are relative to the folder in which the compiler was run.
+			if name = f.Name; !path.IsAbs(name) {
+				name = path.Join(dir, name)
+			}
+			index[f] = int32(len(u.files))
 		}
 		u.files = append(u.files, name)
+	}
+	for _, f := range lines.Files() {
+		addFile(f)
 	}
 	var e dwarf.LineEntry
 	for {
@@ -371,8 +372,7 @@ func (d *debugInfo) readLines(u *debugUnit, unit *dwarf.Entry) error {
 			} else if e.File != nil {
 				// The program defines files as it goes.
 				row.file = int32(len(u.files))
-				index[e.File] = row.file
-				u.files = append(u.files, e.File.Name)
+				addFile(e.File)
 			}
 		}
 		u.rows = append(u.rows, row)

@@ -225,7 +225,10 @@ func (e *elfFile) symbolTable(kind elf.SectionType) ([]symbol, error) {
 				out.limit = end
 			}
 		}
-		if typ == elf.STT_FUNC || typ == elf.STT_GNU_IFUNC {
+		switch typ {
+		case elf.STT_FUNC:
+			out.rank = 8
+		case elf.STT_GNU_IFUNC: // the code here chooses the function, and mostly has a name of its own
 			out.rank = 4
 		}
 		switch bind {

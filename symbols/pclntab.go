@@ -163,7 +163,7 @@ func (t *pclntab) symbols() []symbol {
 		}
 		name := cString(t.names, uint64(binary.LittleEndian.Uint32(fn[fnName:])))
 		if addr := t.entry(i); name != "" && t.entry(i+1) > addr {
-			symbols = append(symbols, symbol{addr: addr, size: t.entry(i+1) - addr, name: name, rank: 6})
+			symbols = append(symbols, symbol{addr: addr, size: t.entry(i+1) - addr, name: name, rank: 8})
 		}
 	}
 	return symbols
