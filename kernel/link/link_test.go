@@ -133,31 +133,8 @@ func TestPageTables(t *testing.T) {
 
 // TestTrampoline has binutils read the hand-encoded instructions back.
 func TestTrampoline(t *testing.T) {
-	if _, err := exec.LookPath("objdump"); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("objdump is not installed: apt-get install binutils")
-	}
 	low := lowSegment(0xffffffff80212345, 0, nil, nil)
-	dis := func(arch string, b []byte) string {
-		file := filepath.Join(t.TempDir(), "code")
-		if err := os.WriteFile(file, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command("objdump", "-D", "-b", "binary", "-m", arch, "--no-show-raw-insn", file).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var text []string
-		for line := range strings.Lines(string(out)) {
-			if _, insn, ok := strings.Cut(line, ":\t"); ok {
-				text = append(text, strings.Join(strings.Fields(insn), " "))
-			}
-		}
-		return strings.Join(text, "\n")
-	}
-	got := dis("i386", low[:offLong]) + "\n" + dis("i386:x86-64", low[offLong:len(trampoline)])
+	got := disassemble(t, "i386", low[:offLong]) + "\n" + disassemble(t, "i386:x86-64", low[offLong:len(trampoline)])
 	want := `cli
 cld
 rdtsc
@@ -186,6 +163,103 @@ movabs $0xffffffff80212345,%rax
 jmp *%rax`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// disassemble has objdump read code, one instruction a line.
+func disassemble(t *testing.T, arch string, code []byte) string {
+	t.Helper()
+	if _, err := exec.LookPath("objdump"); err != nil {
+		if os.Getenv("REQUIRE_TOOLS") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("objdump is not installed: apt-get install binutils")
+	}
+	file := filepath.Join(t.TempDir(), "code")
+	if err := os.WriteFile(file, code, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("objdump", "-D", "-b", "binary", "-m", arch, "--no-show-raw-insn", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []string
+	for line := range strings.Lines(string(out)) {
+		if _, insn, ok := strings.Cut(line, ":\t"); ok {
+			text = append(text, strings.Join(strings.Fields(insn), " "))
+		}
+	}
+	return strings.Join(text, "\n")
+}
+
+// TestBzImageCode has binutils read the code of the bzImage's two entries back.
+func TestBzImageCode(t *testing.T) {
+	for _, tt := range []struct {
+		arch, want string
+		code       []byte
+	}{
+		{"i8086", `cld
+xor %ebx,%ebx
+mov $0x2d0,%di
+mov $0xe820,%eax
+mov $0x534d4150,%edx
+mov $0x14,%ecx
+int $0x15
+jb 0x38
+cmp $0x534d4150,%eax
+jne 0x38
+add $0x14,%di
+incb 0x1e8
+cmpb $0x80,0x1e8
+jae 0x38
+test %ebx,%ebx
+jne 0x7
+cli
+xor %esi,%esi
+mov %ds,%si
+shl $0x4,%esi
+lea 0xd50(%esi),%eax
+mov %eax,0xd72
+lgdtl 0xd70
+mov %cr0,%eax
+or $0x1,%al
+mov %eax,%cr0
+ljmpl $0x10,$0x100000`, setup16},
+		{"i386", `mov $0x18,%eax
+mov %eax,%ds
+mov %eax,%es
+mov %eax,%ss
+cld
+mov 0x228(%esi),%ebx
+movzbl 0x1e8(%esi),%edx
+mov %edx,0x0
+lea 0x2d0(%esi),%esi
+mov $0x0,%edi
+dec %edx
+js 0x37
+mov $0x5,%ecx
+rep movsl %ds:(%esi),%es:(%edi)
+scas %es:(%edi),%eax
+jmp 0x2a
+test %ebx,%ebx
+je 0x49
+mov %ebx,%esi
+mov $0x0,%edi
+mov $0x3ff,%ecx
+rep movsl %ds:(%esi),%es:(%edi)
+mov $0x0,%edi
+mov $0x0,%ecx
+xor %eax,%eax
+rep stos %eax,%es:(%edi)
+movl $0x0,0x100000
+movb $0x0,0x100004
+mov $0x0,%ebx
+mov $0x100000,%eax
+jmp *%eax`, bridge32},
+	} {
+		if got := disassemble(t, tt.arch, tt.code); got != tt.want {
+			t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+		}
 	}
 }
 
