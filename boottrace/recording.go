@@ -73,8 +73,9 @@ type Run struct {
 	IO      []Request `json:"io,omitempty"` // in the order in which they were made, at most MaxRequests
 	IOTotal int       `json:"io_total,omitempty"`
 
-	Output      []byte `json:"output,omitempty"`       // the console, up to a limit
-	OutputBytes uint64 `json:"output_bytes,omitempty"` // all of it
+	Output      []byte    `json:"output,omitempty"`       // the console, up to a limit
+	Messages    []Message `json:"messages,omitempty"`     // lines of Output with a time by the guest's own clock
+	OutputBytes uint64    `json:"output_bytes,omitempty"` // all of it
 }
 
 // Region is a part of the guest's RAM.
@@ -249,6 +250,9 @@ func (run *Run) checkValid() error {
 	}
 	if len(run.Output) > MaxOutput {
 		return fmt.Errorf("%d bytes of output; at most %d are kept", len(run.Output), MaxOutput)
+	}
+	if err := run.checkMessages(); err != nil {
+		return err
 	}
 	var last uint64
 	for i, m := range run.Marks {
