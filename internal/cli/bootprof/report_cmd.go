@@ -85,6 +85,7 @@ var reportFormats = []struct {
 	{"table", "text for people", (*reportOptions).table},
 	{"json", "the object of bootprof qemu --json, with functions, memory and disk requests", (*reportOptions).json},
 	{"pprof", "profile for go tool pprof", (*reportOptions).pprof},
+	{"perfetto", "trace for ui.perfetto.dev and chrome://tracing", (*reportOptions).perfetto},
 	{"folded", "folded stacks, for flame graphs", (*reportOptions).folded},
 	{"junit", "test cases: each boot, and each budget that a flag sets", (*reportOptions).junit},
 	{"layout", "which parts of files were read, in order, for imgbuild --layout", (*reportOptions).layout},
@@ -111,7 +112,7 @@ func reportCommand() *cobra.Command {
 ` + formats.String() + `
 The report goes to standard output, unless -o names a file; a file is written beside its name and renamed.`,
 		Example: `  bootprof report app.bootprof
-  bootprof report app.bootprof --format json
+  bootprof report app.bootprof --format perfetto -o app.trace.json
   bootprof report app.bootprof --format folded --metric touched -o touched.folded
   bootprof report app.bootprof --format layout -o app.layout`,
 		Args:              wantArgs(1, 1, "a recording"),
@@ -201,6 +202,10 @@ func (o *reportOptions) pprof(w io.Writer, rec *boottrace.Recording) error {
 		return usagef("the recording has nothing for a profile: neither time nor instructions were measured")
 	}
 	return p.Write(w)
+}
+
+func (o *reportOptions) perfetto(w io.Writer, rec *boottrace.Recording) error {
+	return profile.WriteTrace(w, rec, profileOf(rec))
 }
 
 func (o *reportOptions) folded(w io.Writer, rec *boottrace.Recording) error {

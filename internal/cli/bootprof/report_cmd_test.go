@@ -86,6 +86,11 @@ func TestReportFormats(t *testing.T) {
 				if err := json.Unmarshal(data, &o); err != nil || o.Image != "app.img" || o.Profile.Total != total || o.IO.Requests != 20 {
 					t.Errorf("json: %+v, %v", o, err)
 				}
+			case "perfetto":
+				var o struct{ TraceEvents []struct{ Name string } }
+				if err := json.Unmarshal(data, &o); err != nil || len(o.TraceEvents) < 5000 {
+					t.Errorf("perfetto: %d events, %v", len(o.TraceEvents), err)
+				}
 			case "pprof":
 				if p, err := profile.ParseData(data); err != nil || len(p.SampleType) != 4 {
 					t.Errorf("pprof: %v", err)
