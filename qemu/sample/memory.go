@@ -7,14 +7,25 @@ import (
 
 const pageSize = 4096
 
-// Memory is a guest's memory as a CPU sees it, at an instant: what was read once is kept.
+// memory is a guest's memory as its CPUs see it, at an instant: what was read once is kept.
 type memory struct {
 	physical io.ReaderAt
 	pages    map[uint64]*[pageSize]byte // nil: not readable
+	free     []*[pageSize]byte
 }
 
 func newMemory(physical io.ReaderAt) *memory {
-	return &memory{physical, make(map[uint64]*[pageSize]byte)}
+	return &memory{physical: physical, pages: make(map[uint64]*[pageSize]byte)}
+}
+
+// forget drops what was read.
+func (m *memory) forget() {
+	for _, p := range m.pages {
+		if p != nil {
+			m.free = append(m.free, p)
+		}
+	}
+	clear(m.pages)
 }
 
 // page returns the page of physical memory at addr, or nil.
@@ -22,11 +33,12 @@ func (m *memory) page(addr uint64) *[pageSize]byte {
 	addr &^= pageSize - 1
 	p, ok := m.pages[addr]
 	if !ok {
-		p = new([pageSize]byte)
-		if addr >= 1<<62 {
-			p = nil
-		} else if _, err := m.physical.ReadAt(p[:], int64(addr)); err != nil {
-			p = nil
+		b := new([pageSize]byte)
+		if n := len(m.free); n > 0 {
+			b, m.free = m.free[n-1], m.free[:n-1]
+		}
+		if _, err := m.physical.ReadAt(b[:], int64(addr)); err == nil { // addr has 52 bits at most
+			p = b
 		}
 		m.pages[addr] = p
 	}

@@ -96,6 +96,10 @@ func (s *Sampler) Run(ctx context.Context, vm *qemu.VM) (stats Stats, err error)
 	if s.Period < MinPeriod {
 		return stats, fmt.Errorf("a period of %v: want %v or more", s.Period, MinPeriod)
 	}
+	if _, err := vm.ReadAt(make([]byte, pageSize), 0); err != nil {
+		return stats, fmt.Errorf("sampling: the guest's memory cannot be read: %w", err)
+	}
+	memory := newMemory(vm)
 	monitor, err := vm.Monitor(ctx)
 	if err != nil {
 		return stats, s.ended(vm, err)
@@ -129,7 +133,7 @@ func (s *Sampler) Run(ctx context.Context, vm *qemu.VM) (stats Stats, err error)
 		if err != nil {
 			return stats, err
 		}
-		memory := newMemory(vm)
+		memory.forget()
 		sample := Sample{Running: s.Running(stopped)}
 		for _, c := range cpus {
 			sample.Stacks = append(sample.Stacks, memory.stack(c))

@@ -12,9 +12,10 @@ type Stack struct {
 	Callers []Call
 	Whole   bool
 
-	// Near are calls to whose return addresses the stack pointer points, or the word above: whatever the frame pointer is, they
-	// were made to reach a function that has no frame yet, has none any more or never has one. Such a word may be a leftover, too.
-	Near []Call
+	// Near are the calls whose return addresses the stack pointer points to, and the word above; zero where there is no such call.
+	// Whatever the frame pointer is, that is how a function was called that has no frame yet, has none any more or never has one.
+	// Such a word may be a leftover, too.
+	Near [2]Call
 }
 
 // Call is a call instruction.
@@ -24,8 +25,8 @@ type Call struct {
 }
 
 const (
-	// CodeBytes is how much of the code at a PC is kept: as much as the longest instruction has, and a byte.
-	CodeBytes = 16
+	// CodeBytes is how much of the code at a PC is kept, to find out what was mapped there.
+	CodeBytes = 64
 	// MaxCallers bounds a chain.
 	MaxCallers = 256
 	// maxFrame bounds the stack of one function.
@@ -40,11 +41,9 @@ func (m *memory) stack(c CPU) Stack {
 	}
 	var code [CodeBytes]byte
 	s.Code = append(s.Code, code[:m.read(&c, c.PC, code[:])]...)
-	for i := range uint64(2) {
-		if ret, ok := m.word(&c, c.SP+8*i); ok {
-			if call, ok := m.call(&c, ret); ok {
-				s.Near = append(s.Near, call)
-			}
+	for i := range s.Near {
+		if ret, ok := m.word(&c, c.SP+8*uint64(i)); ok {
+			s.Near[i], _ = m.call(&c, ret)
 		}
 	}
 	// A frame pointer that points elsewhere is a register like any other: the code was compiled without.
@@ -79,14 +78,12 @@ func (m *memory) call(c *CPU, addr uint64) (call Call, ok bool) {
 	if addr < longest || m.read(c, addr-longest, b[:]) < longest {
 		return call, false
 	}
-	call.Return = addr
 	if b[longest-5] == 0xe8 {
-		call.Target = addr + uint64(int64(int32(binary.LittleEndian.Uint32(b[longest-4:]))))
-		return call, true
+		return Call{addr, addr + uint64(int64(int32(binary.LittleEndian.Uint32(b[longest-4:]))))}, true
 	}
 	for n := 2; n <= longest; n++ {
 		if p := b[longest-n:]; p[0] == 0xff && p[1]>>3&7 == 2 && indirectSize(p[1:]) == n {
-			return call, true
+			return Call{Return: addr}, true
 		}
 	}
 	return call, false

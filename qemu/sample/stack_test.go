@@ -210,7 +210,7 @@ func TestStack(t *testing.T) {
 		t.Errorf("before 64-bit mode: %+v", s)
 	}
 	cpu.Long, cpu.FP = true, 8 // below the stack: not a frame pointer
-	if s := newMemory(m).stack(cpu); len(s.Callers) > 0 || len(s.Near) != 1 {
+	if s := newMemory(m).stack(cpu); len(s.Callers) > 0 || s.Near[0] != (Call{}) || s.Near[1] != (Call{Return: a}) {
 		t.Errorf("without frame pointer: %+v", s)
 	}
 }
@@ -221,8 +221,8 @@ func FuzzStack(f *testing.F) {
 	f.Add([]byte(flat()[:0x4000]), uint64(0x1000), uint64(0x1000), uint64(0x1000), uint64(cr4LA57))
 	f.Fuzz(func(t *testing.T, memory []byte, pc, fp, cr3, cr4 uint64) {
 		s := newMemory(machine(memory)).stack(CPU{PC: pc, FP: fp, SP: fp - 8, CR3: cr3, CR4: cr4, Long: true, Paging: true})
-		if len(s.Callers) > MaxCallers || len(s.Code) > CodeBytes || len(s.Near) > 2 {
-			t.Errorf("%d callers, %d bytes of code, %d calls near", len(s.Callers), len(s.Code), len(s.Near))
+		if len(s.Callers) > MaxCallers || len(s.Code) > CodeBytes {
+			t.Errorf("%d callers, %d bytes of code", len(s.Callers), len(s.Code))
 		}
 	})
 }
