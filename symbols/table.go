@@ -144,19 +144,27 @@ func (t *table) at(addr uint64) *symbol {
 	return &t.symbols[t.spans[i].symbol]
 }
 
-// find returns a symbol by its name, or by its demangled name.
+// find returns a symbol by its name, or by its demangled name. Go functions of the older calling convention have two names.
 func (t *table) find(name string) *symbol {
+	if s := t.findExact(name); s != nil {
+		return s
+	}
+	if s := t.findExact(name + ".abi0"); s != nil {
+		return s
+	}
+	if i, ok := t.demangled()[name]; ok {
+		return &t.symbols[i]
+	}
+	return nil
+}
+
+func (t *table) findExact(name string) *symbol {
 	names := t.names()
 	// Of several symbols of one name that of the highest rank counts, then the first.
 	var found *symbol
 	for i := t.firstName(name); i < len(names) && t.symbols[names[i]].name == name; i++ {
 		if s := &t.symbols[names[i]]; found == nil || s.rank > found.rank {
 			found = s
-		}
-	}
-	if found == nil {
-		if i, ok := t.demangled()[name]; ok {
-			found = &t.symbols[i]
 		}
 	}
 	return found

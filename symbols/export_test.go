@@ -1,0 +1,5 @@
+package symbols
+
+import "encoding/binary"
+
+var le = binary.LittleEndian
