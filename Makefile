@@ -59,6 +59,11 @@ test: ## install what is missing, build all, run all tests
 bench: build examples ## print the figures of README, measured on this machine
 	scripts/bench
 
+.PHONY: bench-prof
+bench-prof: build examples ## print the figures of profiling, measured on this machine
+	scripts/linux-kernel
+	scripts/bench -prof
+
 .PHONY: lint
 lint: ## check format, vet (for macOS too) and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w is due for:"; echo "$$files"; exit 1; fi
@@ -81,4 +86,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

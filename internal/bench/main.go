@@ -39,15 +39,19 @@ var gates = []struct {
 func main() {
 	runs := flag.Int("n", 20, "timed boots of each kind")
 	boots := flag.Int("boots", 200, "boots in a row of each example")
+	prof := flag.Bool("prof", false, "print the figures of profiling instead")
 	gate := flag.Bool("gate", false, "check the gates of CI instead")
 	flag.Parse()
 	b := bench{runs: *runs}
 	dir, err := os.MkdirTemp("", "firstlight-bench-")
 	if err == nil {
 		b.dir = dir
-		if *gate {
+		switch {
+		case *gate:
 			err = b.gate()
-		} else {
+		case *prof:
+			err = b.profiles()
+		default:
 			err = b.figures(*boots)
 		}
 		os.RemoveAll(dir)
