@@ -289,6 +289,7 @@ type watcher struct {
 
 	mu          sync.Mutex
 	milestones  []milestone
+	spotter     *spotter      // of milestones; made by the first point
 	entries     []plugin.Mark // executions of the kernel's entry
 	again       chan struct{} // closed at the second of them
 	readyNanos  int64
@@ -336,14 +337,13 @@ func (w *watcher) marks(at time.Duration, p []byte) {
 func (w *watcher) point(m plugin.Mark) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if m.Point >= len(w.milestones) {
-		return
+	if w.spotter == nil {
+		w.spotter = newSpotter(w.milestones)
 	}
-	mark := w.milestones[m.Point].mark
-	if mark.IsReady(w.kind()) {
+	if mark, ok := w.spotter.take(m); ok && mark.IsReady(w.kind()) {
 		w.setReady(time.Duration(m.Nanos))
 	}
-	if mark.ID == abi.MarkEntry {
+	if m.Point < len(w.milestones) && w.milestones[m.Point].mark.ID == abi.MarkEntry {
 		if w.entries = append(w.entries, m); len(w.entries) == 2 {
 			close(w.again)
 		}

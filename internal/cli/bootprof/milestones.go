@@ -1,9 +1,6 @@
 package bootprof
 
 import (
-	"bytes"
-	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,19 +19,24 @@ import (
 type milestone struct {
 	point plugin.Point
 	mark  boottrace.Mark // ID and Name
-	// each is for points that are executed more than once: it names the n-th execution, from 0. The other points have only
-	// their first execution looked at.
-	each func(n int) string
+	// each is for points that are executed more than once: it names the mark that an execution is, or returns "" if it is none.
+	// The other points have only their first execution looked at.
+	each func(*seen) string
 }
 
-// bzImageEntry is where a bzImage's protected-mode code is loaded and entered (Documentation/arch/x86/boot.rst, code32_start).
-const bzImageEntry = 0x100000
+// seen is what has been executed so far in a boot.
+type seen struct {
+	initcalls int  // called
+	exec      bool // the kernel is about to start the app
+	app       bool // the app runs
+	output    bool // the app has written to its terminal
+}
 
 // resetVector is where an x86 executes its first instruction.
 const resetVector = 0xfffffff0
 
-// milestones returns the milestones of a target whose kernel does not write marks.
-func (t *target) milestones(initrd string) ([]milestone, error) {
+// milestones returns the milestones of a target whose kernel does not write marks, booted with an initial RAM disk and a command line.
+func (t *target) milestones(initrd, line string) ([]milestone, error) {
 	if t.flavour == image.FlavourNative {
 		return nil, nil
 	}
@@ -46,31 +48,10 @@ func (t *target) milestones(initrd string) ([]milestone, error) {
 	switch t.flavour {
 	case image.FlavourLinux:
 		kernel, err := t.symbols()
-		if err != nil || kernel == nil {
-			return all, err
+		if err != nil {
+			return nil, err
 		}
-		for _, fn := range []struct{ symbol, name string }{
-			{"startup_64", "unpacked"}, {"start_kernel", "start_kernel"}, {"rest_init", "rest_init"}, {"kernel_init", "kernel_init"},
-			{"run_init_process", "run_init_process"},
-		} {
-			if p, ok := linuxPoint(kernel, fn.symbol); ok {
-				all = append(all, milestone{point: p, mark: boottrace.Mark{ID: abi.MarkNamed, Name: fn.name}})
-			}
-		}
-		if p, ok := linuxPoint(kernel, "do_one_initcall"); ok {
-			names := initcalls(kernel)
-			all = append(all, milestone{point: p, mark: boottrace.Mark{ID: abi.MarkNamed}, each: func(n int) string {
-				if n < len(names) {
-					return boottrace.InitcallPrefix + names[n]
-				}
-				return boottrace.InitcallPrefix + strconv.Itoa(n)
-			}})
-		}
-		if initrd != "" {
-			if p, ok := initEntry(initrd); ok {
-				all = append(all, milestone{point: p, mark: boottrace.Mark{ID: abi.MarkApp}})
-			}
-		}
+		return append(all, t.linuxMilestones(kernel, initrd, line)...), nil
 	case flavourOSv:
 		kernel, err := t.symbols()
 		if err != nil || kernel == nil {
@@ -99,90 +80,6 @@ func (t *target) symbols() (*symbols.Object, error) {
 	}
 	t.object = o
 	return o, err
-}
-
-// linuxPoint returns the point of a function of a Linux kernel, wherever that was moved to. Functions begin with endbr64 and a call
-// that ftrace replaces, so the point is what comes after those.
-func linuxPoint(o *symbols.Object, name string) (plugin.Point, bool) {
-	addr, size, ok := o.Find(name)
-	if !ok {
-		return plugin.Point{}, false
-	}
-	code := make([]byte, min(size, 9+plugin.MaxCode))
-	code = code[:o.Code(addr, code)]
-	skip := 0
-	if bytes.HasPrefix(code, []byte{0xf3, 0x0f, 0x1e, 0xfa}) {
-		skip = 4
-	}
-	if len(code) >= skip+5 && (code[skip] == 0xe8 || bytes.HasPrefix(code[skip:], []byte{0x0f, 0x1f, 0x44, 0x00, 0x00})) {
-		skip += 5
-	}
-	code = code[skip:]
-	return plugin.Point{
-		Addr: addr + uint64(skip), Mask: kernelAlign - 1, Code: code[:min(len(code), plugin.MaxCode)], Phase: plugin.PhaseFirst,
-	}, len(code) > 0
-}
-
-// maxInitcalls bounds the table of initcalls; a Linux of everything has some 2,000.
-const maxInitcalls = 1 << 14
-
-// initcalls returns the names of a Linux kernel's initcalls in the order in which it calls them: that of its table, whose entries are
-// the functions' distances from the entries themselves (include/linux/init.h).
-func initcalls(o *symbols.Object) []string {
-	start, _, ok1 := o.Find("__initcall_start")
-	end, _, ok2 := o.Find("__initcall_end")
-	if !ok1 || !ok2 || end < start || (end-start)/4 > maxInitcalls {
-		return nil
-	}
-	table := make([]byte, end-start)
-	if o.Code(start, table) < len(table) {
-		return nil
-	}
-	var names []string
-	for at := 0; at+4 <= len(table); at += 4 {
-		addr := start + uint64(at) + uint64(int64(int32(binary.LittleEndian.Uint32(table[at:]))))
-		name := strconv.FormatUint(addr, 16)
-		if frames := o.Lookup(addr); len(frames) > 0 {
-			name = frames[len(frames)-1].Function
-		}
-		names = append(names, name)
-	}
-	return names
-}
-
-// initEntry returns the point of the first instruction of an initial RAM disk's init. Where that is mapped is not known if it is
-// position-independent; which offset in its page, and what its code is, are.
-func initEntry(initrd string) (p plugin.Point, ok bool) {
-	err := initrdPrograms(initrd, func(name string, content []byte) error {
-		if name != "/init" {
-			return nil
-		}
-		p, ok = entryPoint(content)
-		return nil
-	})
-	return p, ok && err == nil
-}
-
-func entryPoint(program []byte) (plugin.Point, bool) {
-	e, err := elf.NewFile(bytes.NewReader(program))
-	if err != nil {
-		return plugin.Point{}, false
-	}
-	for _, s := range e.Progs {
-		if s.Type != elf.PT_LOAD || e.Entry < s.Vaddr || e.Entry >= s.Vaddr+s.Filesz {
-			continue
-		}
-		code := make([]byte, min(plugin.MaxCode, s.Vaddr+s.Filesz-e.Entry))
-		if _, err := s.ReadAt(code, int64(e.Entry-s.Vaddr)); err != nil {
-			return plugin.Point{}, false
-		}
-		p := plugin.Point{Addr: e.Entry, Mask: pageAlign - 1, Code: code, Phase: plugin.PhaseFirst}
-		if e.Type == elf.ET_EXEC {
-			p.Mask = 0
-		}
-		return p, true
-	}
-	return plugin.Point{}, false
 }
 
 // customMark is a --mark.
@@ -295,33 +192,52 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+// spotter tells which executions of milestones are marks.
+type spotter struct {
+	milestones []milestone
+	executed   []bool // of each milestone
+	seen       seen
+}
+
+func newSpotter(milestones []milestone) *spotter {
+	return &spotter{milestones: milestones, executed: make([]bool, len(milestones))}
+}
+
+// take takes the next execution, and returns its mark if it is one.
+func (s *spotter) take(e plugin.Mark) (m boottrace.Mark, ok bool) {
+	if e.Point >= len(s.milestones) {
+		return m, false
+	}
+	ms := s.milestones[e.Point]
+	m = ms.mark
+	m.HostNanos, m.Instructions = e.Nanos, e.Instructions
+	if ms.each != nil {
+		name := ms.each(&s.seen)
+		if m.ID == abi.MarkNamed {
+			m.Name = name
+		}
+		return m, name != ""
+	}
+	ok = !s.executed[e.Point]
+	s.executed[e.Point] = true
+	return m, ok
+}
+
 // milestoneMarks returns the marks of the milestones that were executed, in that order.
 func (p *plan) milestoneMarks(executed []plugin.Mark) []boottrace.Mark {
 	var marks []boottrace.Mark
-	times := make([]int, len(p.milestones))
+	s := newSpotter(p.milestones)
 	for _, e := range executed {
-		if e.Point >= len(p.milestones) {
-			continue
+		if m, ok := s.take(e); ok {
+			marks = append(marks, m)
 		}
-		m := p.milestones[e.Point]
-		mark := m.mark
-		mark.HostNanos, mark.Instructions = e.Nanos, e.Instructions
-		n := times[e.Point]
-		times[e.Point]++
-		switch {
-		case m.each != nil:
-			mark.Name = m.each(n)
-		case n > 0:
-			continue
-		}
-		marks = append(marks, mark)
 	}
 	return marks
 }
 
 // setMilestones settles what is watched for, and whether ready can be seen at all.
 func (o *qemuOptions) setMilestones(p *plan, tell *teller) (err error) {
-	if p.milestones, err = p.target.milestones(o.initrd); err != nil {
+	if p.milestones, err = p.target.milestones(o.initrd, p.config.Append); err != nil {
 		return err
 	}
 	if p.target.noSymbols != nil {

@@ -38,7 +38,8 @@ type target struct {
 	segments []elf.ProgHeader
 	entry    uint64 // physical address of the kernel's first instruction; 0: not known
 
-	entryCode []byte // what stands there; nil: not known
+	entryCode  []byte // what stands there; nil: not known
+	unpackCode []byte // what a bzImage's protected-mode code begins with; nil: it is none
 
 	object    *symbols.Object // of the kernel, once it was asked for
 	noSymbols error           // why there are none
@@ -100,8 +101,8 @@ func (t *target) inspect() error {
 		return usagef("%s is a folder, not a kernel", t.kernel)
 	}
 	if isBzImage(f) {
-		t.flavour, t.entry = image.FlavourLinux, bzImageEntry
-		t.entryCode = bzImageCode(f)
+		t.flavour, t.entry = image.FlavourLinux, bzImageSetup
+		t.entryCode, t.unpackCode = bzImageCode(f)
 		return nil
 	}
 	e, err := elf.NewFile(f)
@@ -141,20 +142,24 @@ func isBzImage(r io.ReaderAt) bool {
 	return err == nil && b[0] == 0x55 && b[1] == 0xaa && string(b[4:8]) == "HdrS"
 }
 
-// bzImageCode returns the first bytes of a bzImage's protected-mode code, which comes after its boot sector and setup sectors.
-func bzImageCode(r io.ReaderAt) []byte {
+// bzImageCode returns the instruction that a bzImage's setup code begins with, a jump over its header, and the first bytes of its
+// protected-mode code, which comes after its boot sector and setup sectors.
+func bzImageCode(r io.ReaderAt) (setup, unpack []byte) {
 	sectors := make([]byte, 1)
-	code := make([]byte, plugin.MaxCode)
+	setup, unpack = make([]byte, 2), make([]byte, plugin.MaxCode)
 	if _, err := r.ReadAt(sectors, 0x1f1); err != nil {
-		return nil
+		return nil, nil
 	}
 	if sectors[0] == 0 {
 		sectors[0] = 4
 	}
-	if _, err := r.ReadAt(code, (int64(sectors[0])+1)*512); err != nil {
-		return nil
+	if _, err := r.ReadAt(unpack, (int64(sectors[0])+1)*512); err != nil {
+		return nil, nil
 	}
-	return code
+	if _, err := r.ReadAt(setup, 0x200); err != nil {
+		return nil, nil
+	}
+	return setup, unpack
 }
 
 // maxNotes bounds the notes of a kernel in bytes.
