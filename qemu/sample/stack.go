@@ -8,7 +8,8 @@ type Stack struct {
 	Code []byte // up to CodeBytes at PC; nil where they cannot be read
 
 	// Callers are the calls that the chain of frame pointers shows, the innermost first. Whole tells that the chain came to its end,
-	// a saved frame pointer of zero; else there may be more that cannot be seen.
+	// a frame pointer of zero; else there may be more that cannot be seen, and so there may where no caller is seen at all: code
+	// without frame pointers may have any value there.
 	Callers []Call
 	Whole   bool
 
@@ -31,6 +32,8 @@ const (
 	MaxCallers = 256
 	// maxFrame bounds the stack of one function.
 	maxFrame = 1 << 20
+	// maxSwitches bounds how often a chain may go to another stack, as that of Go's runtime does for what it calls on its own.
+	maxSwitches = 4
 )
 
 // stack reads where a CPU is. Firmware and other code before 64-bit mode have no stack that means something.
@@ -46,26 +49,31 @@ func (m *memory) stack(c CPU) Stack {
 			s.Near[i], _ = m.call(&c, ret)
 		}
 	}
-	// A frame pointer that points elsewhere is a register like any other: the code was compiled without.
-	for fp, last := c.FP, c.SP; fp%8 == 0 && fp >= last && fp-last <= maxFrame && len(s.Callers) < MaxCallers; {
+	// A frame pointer that does not start near the stack pointer is a register like any other: the code was compiled without.
+	switches := -1
+	for fp, last := c.FP, c.SP; len(s.Callers) < MaxCallers; {
+		if fp == 0 {
+			s.Whole = true
+			break
+		}
+		if fp < last || fp-last > maxFrame {
+			if switches++; switches == 0 || switches > maxSwitches {
+				break
+			}
+		}
 		next, ok1 := m.word(&c, fp)
 		ret, ok2 := m.word(&c, fp+8)
-		if !ok1 || !ok2 {
+		if !ok1 || !ok2 || fp%8 != 0 {
 			break
 		}
 		call, ok := m.call(&c, ret)
-		if ok {
-			s.Callers = append(s.Callers, call)
-		}
-		if next == 0 {
-			// Goroutines start without a call, at an address that only looks like one's return.
-			s.Whole = ok || len(s.Callers) > 0
-			break
-		}
 		if !ok {
+			s.Whole = next == 0 // goroutines start without a call, at an address that only looks like one's return
 			break
 		}
+		s.Callers = append(s.Callers, call)
 		last, fp = fp+8, next
+		switches = max(switches, 0)
 	}
 	return s
 }

@@ -177,6 +177,7 @@ func TestStack(t *testing.T) {
 	frames := func(words ...uint64) string {
 		clear(m[0x10000:0x20000])
 		m.put(0x10000, words...)
+		m.put(0x1f0000, 0x1f0010, b, 0x10010, a)
 		return whole(newMemory(m).stack(CPU{PC: 0x8000, FP: 0x10000, SP: 0x10000, CR3: 0x1000, Long: true, Paging: true}))
 	}
 	for _, tt := range []struct {
@@ -187,11 +188,11 @@ func TestStack(t *testing.T) {
 		{"whole", []uint64{0x10010, a, 0, b}, "ab."},
 		{"goroutine", []uint64{0x10010, a, 0, bad}, "a."},
 		{"no call", []uint64{0x10010, a, 0x10020, bad, 0, b}, "a"},
-		{"no chain", []uint64{0, bad}, ""},
-		{"down again", []uint64{0x10010, a, 0x10000, b}, "ab"},
-		{"itself", []uint64{0x10000, a}, "a"},
+		{"goroutine's first function", []uint64{0, bad}, "."},
+		{"no chain", []uint64{0x10010, bad, 0, a}, ""},
+		{"itself", []uint64{0x10000, a}, "aaaaa"},
+		{"another stack, and back", []uint64{0x1f0000, a, 0, b}, "abab."},
 		{"odd", []uint64{0x10011, a, 0, b}, "a"},
-		{"far", []uint64{0x1f0000, a}, "a"},
 		{"not mapped", []uint64{0x10010, a, 1 << 40, b}, "ab"},
 	} {
 		if got := frames(tt.words...); got != tt.want {

@@ -114,6 +114,7 @@ type qemuOptions struct {
 	maxInstructions      uint64
 	dryRun               bool
 	profile              profiles
+	profileRuns          int
 	marks                []string
 }
 
@@ -173,6 +174,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
 	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
+	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
@@ -226,6 +228,9 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	if o.profile.exact && o.counting == 0 {
 		return usagef("--profile=%s needs a counting boot, and --counting 0 makes none", &o.profile)
 	}
+	if o.profileRuns < 0 || o.profileRuns > maxBoots || o.profileRuns > 0 && !o.profile.sample {
+		return usagef("--profile-runs %d: want 1 to %d, with --profile=sample", o.profileRuns, maxBoots)
+	}
 	p, err := o.plan(args, appArgs)
 	if err != nil {
 		return err
@@ -271,6 +276,9 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	s := series{timed: o.timed, counting: o.counting, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
+	if err == nil && o.profile.sample {
+		rec.Sampled, err = p.sampled(cmd.Context(), rec, o.profileRuns, tell)
+	}
 	tell.clear()
 	if err != nil {
 		if dir != nil {
