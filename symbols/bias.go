@@ -23,8 +23,8 @@ const (
 
 // Bias finds at which bias (run-time minus link-time address, a multiple of align, which is a power of two) an object was mapped
 // from code that was seen executed, and how many of seen agree. It is ok only if an overwhelming majority of them does, three of
-// four, and no other bias comes near: at most a quarter as many agree with any other. Code that differs by relocations for that
-// bias agrees; a Linux kernel replaces some of its instructions, which does not.
+// four, and no other bias comes near: at most a quarter as many agree with any other. Code that differs only by relocations for
+// that bias agrees, and so does what a Linux kernel makes of its calls of ftrace and of its returns.
 func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bool) {
 	align = max(align, 1)
 	code := loadCode(o)
@@ -106,7 +106,7 @@ func (c codes) agrees(s Seen, bias uint64) bool {
 				i++
 				continue
 			}
-			next := 0
+			next := i + patched(t.code[off+uint64(i):], s.Code[i:])
 			for _, size := range []int{4, 8} {
 				// A bias is a multiple of a page at least, so the word starts one byte or more before its first byte that differs.
 				for start := max(0, i-size+1); start <= i && next <= i; start++ {
@@ -123,6 +123,21 @@ func (c codes) agrees(s Seen, bias uint64) bool {
 		return len(s.Code) > 0
 	}
 	return false
+}
+
+// patched returns the length of an instruction that a Linux kernel replaced when it started: calls of __fentry__, by a no-op, and
+// jumps to __x86_return_thunk, by a return.
+func patched(code, seen []byte) int {
+	const size = 5
+	for _, p := range []struct {
+		opcode byte
+		by     string
+	}{{0xe8, "\x0f\x1f\x44\x00\x00"}, {0xe9, "\xc3\xcc\xcc\xcc\xcc"}} {
+		if n := min(size, len(seen)); code[0] == p.opcode && string(seen[:n]) == p.by[:n] {
+			return size
+		}
+	}
+	return 0
 }
 
 // relocated tells whether a word of size bytes is what was seen of it, at least as many bytes as there are, after a relocation.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +114,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	o.tail = result.Console
 	o.Marks, o.End = w.stream.Marks, w.stream.End
 	o.Output, o.OutputBytes = w.output, w.outputBytes
+	if kind == boottrace.Timed {
+		o.SetMessages(w.arrived)
+	}
 	again, rebooted := w.rebooted()
 	switch {
 	case stopped:
@@ -149,6 +154,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	}
 	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign && !rebooted {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
+	}
+	if o.End == nil && p.target.flavour == image.FlavourLinux && linuxPanicked(w.output) {
+		o.End = &boottrace.End{How: abi.EndPanic}
 	}
 	if counts := result.Counts; counts != nil && len(p.milestones) > 0 {
 		o.AddMarks(p.milestoneMarks(counts.Marks))
@@ -296,6 +304,27 @@ type watcher struct {
 	stream      boottrace.MarkStream
 	output      []byte
 	outputBytes uint64
+	arrivals    []arrival // of output
+}
+
+// arrival is when the host saw the bytes of the output from an offset on.
+type arrival struct {
+	offset int
+	nanos  int64
+}
+
+// arrived returns when the host saw the byte at an offset of the output.
+func (w *watcher) arrived(offset int) int64 {
+	i := sort.Search(len(w.arrivals), func(i int) bool { return w.arrivals[i].offset > offset })
+	if i == 0 {
+		return 0
+	}
+	return w.arrivals[i-1].nanos
+}
+
+// seesOutput tells whether one of the milestones is the app's first output.
+func (w *watcher) seesOutput() bool {
+	return slices.ContainsFunc(w.milestones, func(m milestone) bool { return m.mark.ID == abi.MarkOutput })
 }
 
 // kind is what the guest is being ready for.
@@ -316,9 +345,10 @@ func (w *watcher) setReady(at time.Duration) {
 func (w *watcher) console(at time.Duration, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.foreign && w.kind() == boottrace.UntilOutput {
+	if w.foreign && !w.seesOutput() && w.kind() == boottrace.UntilOutput {
 		w.setReady(at)
 	}
+	w.arrivals = append(w.arrivals, arrival{len(w.output), max(at.Nanoseconds(), 1)})
 	w.outputBytes += uint64(len(p))
 	w.output = append(w.output, p[:min(len(p), boottrace.MaxOutput-len(w.output))]...)
 }

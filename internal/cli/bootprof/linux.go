@@ -31,8 +31,8 @@ func (t *target) linuxMilestones(kernel *symbols.Object, initrd, line string) []
 	if t.unpackCode != nil {
 		add(plugin.Point{Addr: bzImageUnpack, Code: t.unpackCode}, abi.MarkNamed, "unpack", nil)
 	}
-	entry, static := initEntry(initrd, line)
-	if static {
+	entry, sees := initEntry(initrd, line)
+	if sees {
 		add(entry, abi.MarkApp, "", (*seen).enterApp)
 	}
 	if kernel == nil {
@@ -71,10 +71,12 @@ func (t *target) linuxMilestones(kernel *symbols.Object, initrd, line string) []
 			return ""
 		})
 	}
-	if !static {
-		if p, ok := returnToUser(kernel); ok {
-			add(p, abi.MarkApp, "", (*seen).enterApp)
-		}
+	if p, ok := returnToUser(kernel); ok && !sees {
+		add(p, abi.MarkApp, "", (*seen).leaveKernel)
+		sees = true
+	}
+	if !sees {
+		return all
 	}
 	for _, write := range []string{"redirected_tty_write", "tty_write"} { // of /dev/console, and of other terminals
 		if p, ok := linuxPoint(kernel, write); ok {
@@ -92,13 +94,21 @@ func (s *seen) startApp() string {
 	return "run_init_process"
 }
 
-// enterApp is an instruction of the app, or the last ones before any program's.
+// enterApp is the app's first instruction.
 func (s *seen) enterApp() string {
-	if !s.exec || s.app {
+	if s.app {
 		return ""
 	}
 	s.app = true
 	return "app"
+}
+
+// leaveKernel is one of the last instructions before a program's, the app's or a helper's of the kernel.
+func (s *seen) leaveKernel() string {
+	if !s.exec {
+		return ""
+	}
+	return s.enterApp()
 }
 
 // write is a write to a terminal, which the kernel's own messages do not go through.
@@ -245,6 +255,12 @@ func initEntry(initrd, line string) (p plugin.Point, ok bool) {
 		return nil
 	})
 	return p, ok && err == nil
+}
+
+// linuxPanicked tells whether a console has the message of a panic (kernel/panic.c).
+func linuxPanicked(console []byte) bool {
+	at := bytes.Index(console, []byte("Kernel panic - not syncing: "))
+	return at == 0 || at > 0 && (console[at-1] == '\n' || bytes.HasSuffix(console[:at], []byte("] ")))
 }
 
 func entryPoint(program []byte) (plugin.Point, bool) {
