@@ -22,9 +22,9 @@ const (
 )
 
 // Bias finds at which bias (run-time minus link-time address, a multiple of align, which is a power of two) an object was mapped
-// from code that was seen executed, and how many of seen agree. It is ok only if an overwhelming majority of them does, three of
-// four, and no other bias comes near: at most a quarter as many agree with any other. Code that differs only by relocations for
-// that bias agrees, and so does what a Linux kernel makes of its calls of ftrace and of its returns.
+// from code that was seen executed, and how many of seen agree. It is ok only if an overwhelming majority of what was seen where the
+// object would then be does, three of four, and no other bias comes near: at most a quarter as many agree with any other. Code that
+// differs only by relocations for that bias agrees, and so does what a Linux kernel makes of its calls of ftrace and of its returns.
 func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bool) {
 	align = max(align, 1)
 	code := loadCode(o)
@@ -49,21 +49,24 @@ func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bo
 		}
 		return cmp.Compare(a, b)
 	})
-	second := 0
+	second, there := 0, 0
 	for _, b := range biases[:min(len(biases), biasBest)] {
-		n := 0
+		n, all := 0, 0
 		for _, s := range seen {
 			if code.agrees(s, b) {
 				n++
 			}
+			if code.holds(s.Addr - b) {
+				all++
+			}
 		}
 		if n > matched {
-			bias, matched, second = b, n, matched
+			bias, matched, second, there = b, n, matched, all
 		} else {
 			second = max(second, n)
 		}
 	}
-	return bias, matched, matched >= biasMinMatched && matched*4 >= len(seen)*3 && matched >= 4*second
+	return bias, matched, matched >= biasMinMatched && matched*4 >= there*3 && matched >= 4*second
 }
 
 // longest returns the n longest pieces of code, which say most.
@@ -91,6 +94,16 @@ func loadCode(o *Object) codes {
 		}
 	}
 	return c
+}
+
+// holds tells whether an address is in one of the segments.
+func (c codes) holds(addr uint64) bool {
+	for _, t := range c {
+		if addr-t.start < uint64(len(t.code)) {
+			return true
+		}
+	}
+	return false
 }
 
 // agrees tells whether code that was seen is the object's at a bias. A 32-bit or 64-bit word that holds an address is relocated

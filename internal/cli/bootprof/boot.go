@@ -348,7 +348,9 @@ func (w *watcher) console(at time.Duration, p []byte) {
 	if w.foreign && !w.seesOutput() && w.kind() == boottrace.UntilOutput {
 		w.setReady(at)
 	}
-	w.arrivals = append(w.arrivals, arrival{len(w.output), max(at.Nanoseconds(), 1)})
+	if len(w.output) < boottrace.MaxOutput {
+		w.arrivals = append(w.arrivals, arrival{len(w.output), max(at.Nanoseconds(), 1)})
+	}
 	w.outputBytes += uint64(len(p))
 	w.output = append(w.output, p[:min(len(p), boottrace.MaxOutput-len(w.output))]...)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 	"github.com/firstlight-boot/firstlight/symbols"
 )
@@ -84,7 +85,8 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 	// What was executed, to find out what was mapped where.
 	var seen []symbols.Seen
 	known := make([]bool, len(t.Blocks))
-	var began uint64 // of what comes after the firmware
+	var began uint64                                // of what comes after the firmware
+	moved := p.target.flavour != image.FlavourLinux // into the upper half; what a Linux runs in the lower before that is no program
 	for i, ph := range t.Phases {
 		if firmware(phaseAt[i]) {
 			if i+1 < len(t.Phases) {
@@ -92,12 +94,17 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 			}
 			continue
 		}
+		upper := moved
 		for _, s := range ph.Spent {
-			if b := t.Cells[s.Cell].Block; s.Cell > 0 && !known[b] {
+			b := t.Cells[s.Cell].Block
+			block := t.Blocks[b]
+			upper = upper || block.Addr >= upperHalf
+			if s.Cell > 0 && !known[b] && (moved || block.Addr >= upperHalf) {
 				known[b] = true
-				seen = append(seen, symbols.Seen{Addr: t.Blocks[b].Addr, Code: t.Blocks[b].Code})
+				seen = append(seen, symbols.Seen{Addr: block.Addr, Code: block.Code})
 			}
 		}
+		moved = upper
 	}
 	space, err := p.openSpace(seen)
 	if err != nil {
