@@ -51,15 +51,7 @@ func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bo
 	})
 	second, there := 0, 0
 	for _, b := range biases[:min(len(biases), biasBest)] {
-		n, all := 0, 0
-		for _, s := range seen {
-			if code.agrees(s, b) {
-				n++
-			}
-			if code.holds(s.Addr - b) {
-				all++
-			}
-		}
+		n, all := code.matches(seen, b)
 		if n > matched {
 			bias, matched, second, there = b, n, matched, all
 		} else {
@@ -67,6 +59,23 @@ func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bo
 		}
 	}
 	return bias, matched, matched >= biasMinMatched && matched*4 >= there*3 && matched >= 4*second
+}
+
+// Matches counts what of seen lies within an object at a bias, and how much of that agrees with it, as of Bias.
+func Matches(o *Object, seen []Seen, bias uint64) (matched, there int) {
+	return loadCode(o).matches(seen, bias)
+}
+
+func (c codes) matches(seen []Seen, bias uint64) (matched, there int) {
+	for _, s := range seen {
+		if c.holds(s.Addr - bias) {
+			there++
+			if c.agrees(s, bias) {
+				matched++
+			}
+		}
+	}
+	return matched, there
 }
 
 // longest returns the n longest pieces of code, which say most.
@@ -111,9 +120,11 @@ func (c codes) holds(addr uint64) bool {
 func (c codes) agrees(s Seen, bias uint64) bool {
 	for _, t := range c {
 		off := s.Addr - bias - t.start
-		if off >= uint64(len(t.code)) || uint64(len(s.Code)) > uint64(len(t.code))-off {
+		if off >= uint64(len(t.code)) {
 			continue
 		}
+		// What lies behind the segment is not the object's.
+		s.Code = s.Code[:min(uint64(len(s.Code)), uint64(len(t.code))-off)]
 		for i := 0; i < len(s.Code); {
 			if t.code[off+uint64(i)] == s.Code[i] {
 				i++

@@ -404,6 +404,9 @@ func (o *Object) Text() []Range {
 	return text
 }
 
+// Fixed tells whether the object is a program that runs at its link-time addresses only.
+func (o *Object) Fixed() bool { return o.elf.Type == elf.ET_EXEC }
+
 // Code copies the bytes at a link-time address, before any relocation, and returns how many there are.
 func (o *Object) Code(addr uint64, p []byte) int { return o.elf.code(addr, p) }
 

@@ -13,16 +13,16 @@ import (
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
 )
 
-// countsImage builds an image of testdata/apps/counts.S with our kernel.
-func countsImage(t *testing.T) string {
+// asmImage builds an image of testdata/apps/NAME.S with our kernel.
+func asmImage(t *testing.T, name string) string {
 	t.Helper()
 	need(t, "cc", "gcc")
 	dir := t.TempDir()
-	app := filepath.Join(dir, "counts")
-	if msg, err := exec.Command("cc", "-nostdlib", "-static", "-o", app, "testdata/apps/counts.S").CombinedOutput(); err != nil {
+	app := filepath.Join(dir, name)
+	if msg, err := exec.Command("cc", "-nostdlib", "-static", "-o", app, "testdata/apps/"+name+".S").CombinedOutput(); err != nil {
 		t.Fatalf("cc: %v\n%s", err, msg)
 	}
-	img := filepath.Join(dir, "counts.img")
+	img := filepath.Join(dir, name+".img")
 	var out bytes.Buffer
 	if code := imgbuild.Main([]string{"--rofs", "--compress", "-o", img, app}, &out, &out); code != 0 {
 		t.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
@@ -67,7 +67,7 @@ func byFunction(p *boottrace.Profile, mapping string) (self, stacks map[string]u
 // TestExact compares an exact profile with what is known of a program, and with the plain count.
 func TestExact(t *testing.T) {
 	needQEMU(t)
-	img := countsImage(t)
+	img := asmImage(t, "counts")
 	var first *boottrace.Profile
 	for _, kinds := range []string{"exact", "exact,memory", "exact"} {
 		code, o, stderr := boot(t, img, "--profile", kinds, "--until", "exit", "-n", "0")

@@ -126,7 +126,7 @@ func (s *space) programs(p *plan, seen []symbols.Seen) error {
 			s.note("%v", err)
 			return nil
 		}
-		bias, _, ok := symbols.Bias(o, seen, pageAlign)
+		bias, ok := programBias(o, seen)
 		if !ok {
 			return nil
 		}
@@ -142,6 +142,16 @@ func (s *space) programs(p *plan, seen []symbols.Seen) error {
 		}
 		return nil
 	})
+}
+
+// programBias finds where a program or a library was mapped.
+func programBias(o *symbols.Object, seen []symbols.Seen) (bias uint64, ok bool) {
+	if o.Fixed() {
+		matched, there := symbols.Matches(o, seen, 0)
+		return 0, matched > 0 && matched*4 >= there*3
+	}
+	bias, _, ok = symbols.Bias(o, seen, pageAlign)
+	return bias, ok
 }
 
 // eachProgram calls f with the ELF files of the target's root file system, or of the initial RAM disk, the app first. f may
