@@ -2,7 +2,6 @@ package bootprof
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -27,6 +26,7 @@ type plan struct {
 	until   string // a ready condition; "" is the default: the first output or the exit, and the app runs to its end
 	timeout time.Duration
 	profile profiles
+	io      bool // record disk requests
 
 	milestones []milestone // seen under TCG only
 
@@ -54,7 +54,7 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 // bootOnly makes one run, without what the host works out of it later.
 func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
 	c := p.config
-	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{}), again: make(chan struct{})}
+	w := &watcher{until: p.until, flavour: p.target.flavour, ready: make(chan struct{}), again: make(chan struct{})}
 	switch kind {
 	case boottrace.Floor:
 		c.Kernel, c.KernelImage, c.Initrd, c.Append = "", qemu.FloorKernel(), "", ""
@@ -62,6 +62,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	case boottrace.Counting:
 		c.Accel, c.CPU = qemu.TCG, "" // whatever the timed boots run on
 		c.Counting = &qemu.Counting{Tree: p.profile.exact, Memory: p.profile.memory}
+		c.TraceDisks = p.io
+	case boottrace.Traced:
+		c.TraceDisks = true
 	}
 	events := qemu.Events{Console: w.console, Mark: w.marks}
 	if kind != boottrace.Floor && c.Accel != qemu.KVM {
@@ -132,9 +135,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		}
 		return o, nil
 	}
-	if n, err := vm.TouchedBytes(); err == nil {
-		o.TouchedBytes = uint64(n)
-		o.Regions = p.regions(vm)
+	if err := p.setMemory(&o.Run, vm); err != nil {
+		return nil, err
 	}
 	if p.target.record != 0 {
 		page := make([]byte, abi.RecordSize)
@@ -152,12 +154,13 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		o.Until = boottrace.UntilExit
 		o.SetReady(o.ExitNanos)
 	}
-	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign && !rebooted {
+	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign() && !rebooted {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
 	}
 	if o.End == nil && p.target.flavour == image.FlavourLinux && linuxPanicked(w.output) {
 		o.End = &boottrace.End{How: abi.EndPanic}
 	}
+	o.setRequests(result)
 	if counts := result.Counts; counts != nil && len(p.milestones) > 0 {
 		o.AddMarks(p.milestoneMarks(counts.Marks))
 	}
@@ -171,11 +174,13 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
 		return nil, failure(result, "%s", o.End)
+	case p.target.flavour == flavourOSv && !stopped && !slices.ContainsFunc(o.Marks, func(m boottrace.Mark) bool { return m.ID == boottrace.MarkOSv }):
+		return nil, failure(result, "the guest ended after %v and never wrote the mark of an OSv that has booted; too little --memory does that", result.Wall.Round(time.Millisecond))
 	case o.ReadyNanos == 0 && rebooted:
 		return nil, failure(result, "the guest rebooted after %v and was never ready (--until %s)", time.Duration(again.Nanos).Round(time.Millisecond), w.until)
 	case o.ReadyNanos == 0:
 		return nil, failure(result, "the guest ended after %v and was never ready (--until %s)", result.Wall.Round(time.Millisecond), w.until)
-	case o.End == nil && !stopped && !w.foreign:
+	case o.End == nil && !stopped && !w.foreign():
 		return nil, failure(result, "the guest reset after %v, before the app's end; a triple fault does that, and so does too little --memory", result.Wall.Round(time.Millisecond))
 	}
 	return o, nil
@@ -211,49 +216,6 @@ func (p *plan) setCounts(o *outcome, w *watcher, counts *plugin.Counts) {
 			return
 		}
 	}
-}
-
-// regions divides the touched memory by the kernel's headers.
-func (p *plan) regions(vm *qemu.VM) []boottrace.Region {
-	if len(p.target.segments) == 0 {
-		return nil
-	}
-	var below, kernel, above uint64
-	lowest := int64(1) << 20 // what lies below is the firmware's
-	err := vm.Touched(func(addr, size int64) {
-		for end := addr + size; addr < end; addr += pageSize {
-			switch n := uint64(min(pageSize, end-addr)); {
-			case inSegments(p.target.segments, uint64(addr)):
-				kernel += n
-			case addr < lowest:
-				below += n
-			default:
-				above += n
-			}
-		}
-	})
-	if err != nil {
-		return nil
-	}
-	var all []boottrace.Region
-	for _, r := range []boottrace.Region{{Name: "kernel image", TouchedBytes: kernel}, {Name: "first MiB", TouchedBytes: below}, {Name: "kernel heap, page cache and app", TouchedBytes: above}} {
-		if r.TouchedBytes > 0 {
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
-const pageSize = 4096
-
-// inSegments tells whether the page at addr holds a part of a segment.
-func inSegments(segments []elf.ProgHeader, addr uint64) bool {
-	for _, s := range segments {
-		if addr+pageSize > s.Paddr && addr < s.Paddr+s.Memsz {
-			return true
-		}
-	}
-	return false
 }
 
 // bootError is a boot that failed: its text has the end of the console.
@@ -292,7 +254,7 @@ func (p *plan) explain(err error, w *watcher) error {
 // watcher takes what the guest says while it runs. Console and marks come on goroutines of their own.
 type watcher struct {
 	until   string
-	foreign bool // the first byte on the console is what output means
+	flavour string // of the kernel
 	ready   chan struct{}
 
 	mu          sync.Mutex
@@ -327,12 +289,18 @@ func (w *watcher) seesOutput() bool {
 	return slices.ContainsFunc(w.milestones, func(m milestone) bool { return m.mark.ID == abi.MarkOutput })
 }
 
+// foreign tells whether the kernel is not ours.
+func (w *watcher) foreign() bool { return w.flavour != image.FlavourNative }
+
 // kind is what the guest is being ready for.
 func (w *watcher) kind() string {
-	if w.until == "" {
-		return boottrace.UntilOutput
+	switch {
+	case w.until != "":
+		return w.until
+	case w.flavour == flavourOSv: // whose kernel writes to the console too
+		return boottrace.UntilMark + boottrace.Mark{ID: boottrace.MarkOSv}.Label()
 	}
-	return w.until
+	return boottrace.UntilOutput
 }
 
 func (w *watcher) setReady(at time.Duration) {
@@ -345,7 +313,7 @@ func (w *watcher) setReady(at time.Duration) {
 func (w *watcher) console(at time.Duration, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.foreign && !w.seesOutput() && w.kind() == boottrace.UntilOutput {
+	if w.foreign() && !w.seesOutput() && w.kind() == boottrace.UntilOutput {
 		w.setReady(at)
 	}
 	if len(w.output) < boottrace.MaxOutput {

@@ -104,6 +104,7 @@ func (m *machineFlags) choose(cmd *cobra.Command, c *qemu.Config, tell *teller) 
 type qemuOptions struct {
 	machineFlags
 	kernel, initrd, line string
+	flavour              string
 	disks                []string
 	timed, counting      int
 	noFloor              bool
@@ -116,6 +117,7 @@ type qemuOptions struct {
 	profile              profiles
 	profileRuns          int
 	marks                []string
+	io                   bool
 }
 
 func qemuCommand() *cobra.Command {
@@ -127,7 +129,9 @@ func qemuCommand() *cobra.Command {
 
 A boot lasts from the instant before QEMU is started until it is ready: by default until the first byte of the app's
 output, or its exit; the app then runs to its end. With --until entry, output or mark:NAME the VM is stopped as soon as it
-is ready, as suits a server. On a kernel that is not ours output means the first byte on the console.
+is ready, as suits a server. Of a Linux whose symbols
+are known output means the first that its init writes to the console, of an OSv the mark with which it starts the app, and of any
+other kernel the first byte on the console.
 
 Wall time and guest instructions are measured in different boots. With -n 2 or more, a guest that exits at once is booted
 in between: the floor that no boot on this host can go below. ARGS replace the app's own arguments.
@@ -154,6 +158,8 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 				return usagef("the image's name is empty")
 			case n == 1 && o.initrd != "":
 				return usagef("--initrd goes with --kernel; an image brings its own")
+			case n == 1 && o.flavour != "":
+				return usagef("--flavour goes with --kernel; an image says itself what its kernel is")
 			}
 			return nil
 		},
@@ -161,6 +167,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
+	f.StringVar(&o.flavour, "flavour", "", "what --kernel is: native, linux, osv or other (default: as its headers say; osv has to be said)")
 	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
 	f.StringVar(&o.line, "append", "", "kernel command line")
 	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
@@ -175,10 +182,12 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
+	f.BoolVar(&o.io, "io", false, "record each disk request, in a boot of its own and in the counting boots")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
 	// It fails for a flag that does not exist only.
+	_ = cmd.RegisterFlagCompletionFunc("flavour", cobra.FixedCompletions(flavours, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -274,7 +283,7 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
 		PrepareNanos: time.Since(started).Nanoseconds(),
 	}
-	s := series{timed: o.timed, counting: o.counting, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
+	s := series{timed: o.timed, counting: o.counting, traced: o.io, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
 	if err == nil && o.profile.sample {
 		rec.Sampled, err = p.sampled(cmd.Context(), rec, o.profileRuns, tell)
@@ -312,14 +321,14 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	var t *target
 	var err error
 	if o.kernel != "" {
-		t, err = openKernel(o.kernel)
+		t, err = openKernel(o.kernel, o.flavour)
 	} else {
 		t, err = openImage(args[0])
 	}
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile}
+	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile, io: o.io}
 	var hints image.Machine
 	if t.params != nil {
 		hints = t.params.Machine

@@ -98,7 +98,7 @@ func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 
 // sampleBoot makes one sampling boot up to ready and returns its samples, in order.
 func (p *plan) sampleBoot(ctx context.Context, random *rand.Rand) ([]snapshot, sample.Stats, error) {
-	w := &watcher{until: p.until, foreign: p.target.flavour != image.FlavourNative, ready: make(chan struct{}), again: make(chan struct{}), milestones: p.milestones}
+	w := &watcher{until: p.until, flavour: p.target.flavour, ready: make(chan struct{}), again: make(chan struct{}), milestones: p.milestones}
 	c := p.config
 	c.Monitor, c.Paused = true, true
 	events := qemu.Events{Console: w.console, Mark: w.marks}

@@ -25,6 +25,9 @@ const flavourOSv = "osv"
 // flavourOther is a kernel of a kind that is not known: it boots, and what it shows from outside is measured.
 const flavourOther = "other"
 
+// flavours are the values of --flavour.
+var flavours = []string{image.FlavourNative, image.FlavourLinux, flavourOSv, flavourOther}
+
 // target is what is to be booted.
 type target struct {
 	name    string        // as the user gave it
@@ -74,17 +77,29 @@ func openImage(path string) (*target, error) {
 	return t, nil
 }
 
-// openKernel opens a kernel file of any kind that QEMU boots.
-func openKernel(path string) (*target, error) {
+// openKernel opens a kernel file of any kind that QEMU boots. Its headers tell the flavour, unless one is given.
+func openKernel(path, flavour string) (*target, error) {
+	if flavour != "" && !slices.Contains(flavours, flavour) {
+		return nil, usagef("--flavour %q: want %s", flavour, strings.Join(flavours, ", "))
+	}
 	t := &target{name: path, flavour: flavourOther, kernel: path}
 	if err := t.inspect(); err != nil {
 		return nil, err
+	}
+	switch {
+	case flavour == "" || flavour == t.flavour:
+	case flavour == image.FlavourNative:
+		return nil, usagef("%s is no Firstlight kernel: it has no boot record; want --flavour linux, osv or other", path)
+	case t.flavour == image.FlavourNative:
+		return nil, usagef("%s is a Firstlight kernel; want --flavour %s, or none", path, image.FlavourNative)
+	default:
+		t.flavour = flavour
 	}
 	return t, nil
 }
 
 func isKernel(path string) bool {
-	_, err := openKernel(path)
+	_, err := openKernel(path, "")
 	return err == nil
 }
 
@@ -234,17 +249,27 @@ func (t *target) appendArgs(line string, args []string) string {
 		for _, a := range args {
 			words = append(words, "arg="+escapeWord(a))
 		}
+	case flavourOSv:
+		// What follows the options is the app and its arguments (core/commands.cc).
+		for _, a := range args {
+			words = append(words, quoteWord(a))
+		}
 	default:
 		// What follows -- goes to init, Linux says; double quotes keep spaces together.
 		words = append(words, "--")
 		for _, a := range args {
-			if strings.ContainsAny(a, " \t\n") || a == "" {
-				a = `"` + a + `"`
-			}
-			words = append(words, a)
+			words = append(words, quoteWord(a))
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// quoteWord puts a word with spaces into double quotes.
+func quoteWord(s string) string {
+	if strings.ContainsAny(s, " \t\n") || s == "" {
+		return `"` + s + `"`
+	}
+	return s
 }
 
 // escapeWord spells a word for our kernel's command line: a backslash takes the next byte as it is.
