@@ -17,6 +17,7 @@ const (
 	Timed    Kind = "timed"    // the wall clock counts
 	Counting Kind = "counting" // guest instructions count; its wall time means nothing
 	Floor    Kind = "floor"    // the wall time of a guest that exits at once
+	Traced   Kind = "traced"   // the disk requests count; their trace makes its wall time a little longer
 )
 
 // What Ready may be; UntilMark is followed by a mark's name.
@@ -230,7 +231,7 @@ func (r *Recording) CheckValid() error {
 
 func (run *Run) checkValid() error {
 	switch run.Kind {
-	case Timed, Counting, Floor:
+	case Timed, Counting, Floor, Traced:
 	default:
 		return fmt.Errorf("kind %q", run.Kind)
 	}

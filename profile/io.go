@@ -10,18 +10,26 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
 
-// DiskUse sums up the disk requests of a boot.
+// DiskUse sums up the disk requests that a boot made before it was ready. docs/io.md defines the figures.
 type DiskUse struct {
 	Requests   int    `json:"requests"`
-	Dropped    int    `json:"dropped,omitempty"` // requests that were made and not recorded: they are in no other figure
-	ReadBytes  uint64 `json:"read_bytes"`
+	Reads      int    `json:"reads"`             // those of them that read
+	Later      int    `json:"later,omitempty"`   // requests made when it was ready: they are in no other figure
+	Dropped    int    `json:"dropped,omitempty"` // requests that were made and not recorded, nor these
+	Failed     int    `json:"failed,omitempty"`  // requests that the disk did not do: their bytes are in no figure
+	ReadBytes  uint64 `json:"read_bytes"`        // of the disk
 	WroteBytes uint64 `json:"wrote_bytes,omitempty"`
-	// DistinctBytes are those of the disk that were read at least once; ReadBytes ÷ DistinctBytes is Amplification.
-	DistinctBytes uint64   `json:"distinct_bytes"`
+	// DistinctBytes are those of the disk that were read at least once.
+	DistinctBytes uint64 `json:"distinct_bytes"`
+	// ContentBytes are the distinct bytes of files and of the file system's structures that lie there, decoded. They are 0
+	// where it is not known what lies on the disk.
+	ContentBytes uint64 `json:"content_bytes,omitempty"`
+	// Amplification is ReadBytes ÷ ContentBytes, or ÷ DistinctBytes without those. Compression makes it smaller.
 	Amplification *float64 `json:"amplification,omitempty"`
-	// BusyMS is the time in which at least one request was under way, LatencyMS the sum of all latencies.
+	// BusyMS is the time before ready in which at least one request was under way, LatencyMS the sum of all latencies.
 	BusyMS    *float64 `json:"busy_ms,omitempty"`
 	LatencyMS *float64 `json:"latency_ms,omitempty"`
+	Share     *float64 `json:"share,omitempty"` // of BusyMS in the time to ready of the same boot, 0 to 1
 
 	Slowest []SlowRequest `json:"slowest,omitempty"` // the slowest first
 	Files   []FileUse     `json:"files,omitempty"`   // in the order of their first use
@@ -50,14 +58,22 @@ type FileUse struct {
 // maxSlowest is how many of the slowest requests are told.
 const maxSlowest = 10
 
-// diskRun returns the run whose disk requests are shown: the median timed one, or else the first that has any; or nil.
+// diskRun returns the run whose disk requests are shown, or nil: the first that has any, of those that time them if there are.
 func diskRun(r *boottrace.Recording) *boottrace.Run {
-	for _, run := range slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
+	for _, run := range slices.Concat(r.Of(boottrace.Traced), r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
 		if len(run.IO) > 0 {
 			return run
 		}
 	}
 	return nil
+}
+
+// beforeReady returns the requests of a run that were made before it was ready.
+func beforeReady(run *boottrace.Run) []boottrace.Request {
+	return slices.DeleteFunc(slices.Clone(run.IO), func(q boottrace.Request) bool {
+		return run.ReadyNanos > 0 && q.StartNanos > run.ReadyNanos ||
+			run.Instructions > 0 && q.Instructions > run.Instructions
+	})
 }
 
 // NewDiskUse sums up the disk requests of the median boot. It is nil when none were recorded.
@@ -66,24 +82,34 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 	if run == nil {
 		return nil
 	}
-	u := &DiskUse{Requests: len(run.IO), Dropped: max(0, run.IOTotal-len(run.IO))}
+	requests := beforeReady(run)
+	u := &DiskUse{Requests: len(requests), Later: len(run.IO) - len(requests), Dropped: max(0, run.IOTotal-len(run.IO))}
 	type extent struct{ from, to uint64 }
 	var busy []extent
 	read := make(map[int][]extent) // by disk
+	content := make(map[boottrace.Part]*extents)
 	var latency int64
 	files := make(map[boottrace.Part]int)
 	nanos := make(map[int]float64) // by index into Files
-	for i := range run.IO {
-		q := &run.IO[i]
+	for i := range requests {
+		q := &requests[i]
 		switch q.Op {
 		case "read":
+			u.Reads++
 			u.ReadBytes += q.Length
 			read[q.Disk] = append(read[q.Disk], extent{q.Offset, q.Offset + q.Length})
 		case "write":
 			u.WroteBytes += q.Length
+		case "flush":
+		default:
+			u.Failed++
 		}
 		latency += q.Nanos
-		busy = append(busy, extent{uint64(q.StartNanos), uint64(q.StartNanos + q.Nanos)})
+		end := q.StartNanos + q.Nanos
+		if run.ReadyNanos > 0 {
+			end = min(end, run.ReadyNanos)
+		}
+		busy = append(busy, extent{uint64(q.StartNanos), uint64(end)})
 		var last boottrace.Part
 		shares := partNanos(q)
 		for j, part := range q.Parts {
@@ -98,6 +124,14 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 				u.Files[at].Requests++
 			}
 			u.Files[at].Bytes += part.Length
+			if q.Op == "read" {
+				if content[key] == nil {
+					content[key] = new(extents)
+				}
+				for _, fresh := range content[key].add(part.Offset, part.Offset+part.Length) {
+					u.ContentBytes += fresh[1] - fresh[0]
+				}
+			}
 			nanos[at] += float64(shares[j])
 			last = key
 		}
@@ -116,18 +150,22 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 	for _, all := range read {
 		u.DistinctBytes += union(all)
 	}
-	if u.DistinctBytes > 0 {
-		u.Amplification = new(float64(u.ReadBytes) / float64(u.DistinctBytes))
+	if used := cmp.Or(u.ContentBytes, u.DistinctBytes); used > 0 {
+		u.Amplification = new(float64(u.ReadBytes) / float64(used))
 	}
 	if latency > 0 {
 		u.LatencyMS = new(millis(float64(latency)))
-		u.BusyMS = new(millis(float64(union(busy))))
+		lost := float64(union(busy))
+		u.BusyMS = new(millis(lost))
+		if run.ReadyNanos > 0 {
+			u.Share = new(lost / float64(run.ReadyNanos))
+		}
 		for at, n := range nanos {
 			u.Files[at].LatencyMS = new(millis(n))
 		}
-		slowest := make([]*boottrace.Request, len(run.IO))
-		for i := range run.IO {
-			slowest[i] = &run.IO[i]
+		slowest := make([]*boottrace.Request, len(requests))
+		for i := range requests {
+			slowest[i] = &requests[i]
 		}
 		slices.SortStableFunc(slowest, func(a, b *boottrace.Request) int { return cmp.Compare(b.Nanos, a.Nanos) })
 		for _, q := range slowest[:min(maxSlowest, len(slowest))] {
@@ -252,4 +290,33 @@ func (e *extents) add(from, to uint64) (fresh [][2]uint64) {
 		*e = slices.Replace(*e, i, j, union)
 	}
 	return fresh
+}
+
+// diskFigure writes the line about the disk.
+func (t *timeline) diskFigure() {
+	run := diskRun(t.r)
+	if run == nil {
+		return
+	}
+	u := NewDiskUse(t.r)
+	value := fmt.Sprintf("%d reads, %s", u.Reads, cmp.Or(size(u.ReadBytes), "nothing"))
+	if u.Reads == 1 {
+		value = fmt.Sprintf("1 read, %s", size(u.ReadBytes))
+	}
+	if u.BusyMS != nil {
+		value += fmt.Sprintf(" in %.2f ms", *u.BusyMS)
+	}
+	if u.Share != nil {
+		value += fmt.Sprintf(" (%.1f %% of the boot)", 100**u.Share)
+	}
+	if u.Amplification != nil {
+		value += fmt.Sprintf(", amplification %.2f", *u.Amplification)
+	}
+	if most := slices.MaxFunc(append(u.Files, FileUse{}), func(a, b FileUse) int { return cmp.Compare(a.Bytes, b.Bytes) }); most.Bytes > 0 {
+		value += "; most from " + clean(partName(boottrace.Part{Path: most.Path, What: most.What}))
+	}
+	if u.Failed > 0 {
+		value += fmt.Sprintf("; %d failed", u.Failed)
+	}
+	t.figure("disk", value, fmt.Sprintf("one %s boot", run.Kind))
 }

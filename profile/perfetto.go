@@ -138,7 +138,7 @@ func (t *trace) boot(r *boottrace.Recording) {
 			}
 		}
 	}
-	if run := diskRun(r); run != nil && run.Kind == boottrace.Timed {
+	if run := diskRun(r); run != nil && run.Kind != boottrace.Counting {
 		t.disk(run)
 	}
 }

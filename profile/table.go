@@ -117,9 +117,13 @@ func memoryRun(r *boottrace.Recording) *boottrace.Run {
 }
 
 func (t *timeline) disk(u *DiskUse) {
-	about := fmt.Sprintf("%d requests, %s read", u.Requests, cmp.Or(size(u.ReadBytes), "nothing"))
+	about := fmt.Sprintf("%d requests before ready, %s read", u.Requests, cmp.Or(size(u.ReadBytes), "nothing"))
 	if u.Amplification != nil {
-		about += fmt.Sprintf(", %s without what was read again (read amplification %.2f)", size(u.DistinctBytes), *u.Amplification)
+		about += fmt.Sprintf(", %s without what was read again", size(u.DistinctBytes))
+		if u.ContentBytes > 0 {
+			about += fmt.Sprintf(", with %s of content", size(u.ContentBytes))
+		}
+		about += fmt.Sprintf(" (read amplification %.2f)", *u.Amplification)
 	}
 	if u.WroteBytes > 0 {
 		about += ", " + size(u.WroteBytes) + " written"
@@ -128,8 +132,13 @@ func (t *timeline) disk(u *DiskUse) {
 		about += fmt.Sprintf(", %.2f ms with a request under way, latencies of %.2f ms in all", *u.BusyMS, *u.LatencyMS)
 	}
 	t.heading("disk", about)
-	if u.Dropped > 0 {
-		t.printf("made and not recorded: %d more\n", u.Dropped)
+	for _, n := range []struct {
+		n    int
+		what string
+	}{{u.Failed, "that the disk did not do"}, {u.Later, "when it was ready, which are not in these figures"}, {u.Dropped, "that were not recorded"}} {
+		if n.n > 0 {
+			t.printf("requests %s: %d\n", n.what, n.n)
+		}
 	}
 	ms := func(v *float64) string {
 		if v == nil {

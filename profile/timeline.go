@@ -228,6 +228,7 @@ func (t *timeline) figures() {
 	if s.PSSBytes != nil {
 		t.figure("host memory", size(uint64(s.PSSBytes.Median))+" PSS", "the VMM with the guest's memory, "+t.runs(s.PSSBytes, func(r *boottrace.Run) uint64 { return r.PSSBytes }))
 	}
+	t.diskFigure()
 	if r.PrepareNanos > 0 {
 		t.figure("prepare", millisText(float64(r.PrepareNanos), 0)+" ms", "the host's work before the boot, not part of it")
 	}

@@ -5,13 +5,14 @@ import (
 	"strings"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu/blockio"
 )
 
 // wires are the descriptors that a supervisor passes to QEMU, as numbers in QEMU's process. Zero means that there is no
 // such descriptor.
 type wires struct {
-	console, ram, marks, monitor, kernel int
-	plugin                               string // value of -plugin
+	console, ram, marks, monitor, kernel, trace int
+	plugin                                      string // value of -plugin
 }
 
 // fdPath is how QEMU opens a descriptor that it inherited. A memfd has no other name.
@@ -106,6 +107,9 @@ func (c Config) args(w wires) []string {
 	if c.Counting != nil {
 		// Virtual time follows the instructions, random numbers the seed, and the calendar starts at a fixed day.
 		add("-icount", "shift=3,sleep=off", "-seed", "1", "-rtc", "base=2020-01-01T00:00:00,clock=vm")
+	}
+	if w.trace != 0 {
+		add(blockio.Options(fdPath(w.trace))...)
 	}
 	if w.plugin != "" {
 		add("-plugin", w.plugin)

@@ -103,6 +103,9 @@ type Config struct {
 	// Counting makes this a counting boot: icount, one vCPU thread, a fixed seed, and the counting plugin. TCG only.
 	Counting *Counting
 
+	// TraceDisks records the requests that the guest makes of its disks, in Result.Disks.
+	TraceDisks bool
+
 	// Points are instructions whose executions Result.Counts has. Outside a counting boot they are logged with their times
 	// and cost next to nothing. TCG only.
 	Points []plugin.Point

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/qemu/blockio"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 	"github.com/firstlight-boot/firstlight/qemu/qmp"
 )
@@ -31,6 +32,7 @@ type Result struct {
 	Console []byte         // the last TailSize bytes of the console
 	Stderr  string         // the last TailSize bytes of QEMU's own messages
 	Counts  *plugin.Counts // of a counting boot, or of one with points
+	Disks   *blockio.Trace // of a boot with TraceDisks; its times are since T0
 
 	spoke bool // the guest wrote to its console or to the mark port, so it ran
 }

@@ -201,6 +201,15 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		w.plugin = pc.Arg(path, give(counts), w.ram, liveFD)
 	}
 
+	var trace *os.File
+	if c.TraceDisks && len(c.Disks) > 0 {
+		if trace, err = traceFile(); err != nil {
+			return nil, err
+		}
+		ours = append(ours, trace)
+		w.trace = give(trace)
+	}
+
 	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
 	argv := append([]string{q.Path}, c.args(w)...)
 	started := make(chan error)
@@ -296,6 +305,9 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		})
 	}
 
+	if trace != nil {
+		go vm.boundTrace(trace)
+	}
 	go func() {
 		e := <-exited
 		vm.mu.Lock()
@@ -303,7 +315,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		vm.mu.Unlock()
 		vm.release()
 		streams.Wait()
-		vm.finish(e, &consoleTail, &stderrTail, consoleTail.some || marksTail.some, counts)
+		vm.finish(e, &consoleTail, &stderrTail, consoleTail.some || marksTail.some, counts, trace)
 	}()
 
 	// The negotiation takes part in no boot's time: nobody waits for it but Monitor.
@@ -342,10 +354,13 @@ type exit struct {
 }
 
 // finish turns the end of the process into the result. spoke says whether the guest has written anything.
-func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts *os.File) {
+func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts, trace *os.File) {
 	defer close(vm.done)
 	if counts != nil {
 		defer counts.Close()
+	}
+	if trace != nil {
+		defer trace.Close()
 	}
 	vm.mu.Lock()
 	cause, stopped := vm.cause, vm.stopped
@@ -391,6 +406,12 @@ func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts *os.File)
 			vm.sinceT0(r.Counts.Marks)
 		}
 		if err != nil {
+			fail(fmt.Errorf("%w: %w", ErrFailed, err))
+		}
+	}
+	if trace != nil {
+		var err error
+		if r.Disks, err = vm.readTrace(trace); err != nil {
 			fail(fmt.Errorf("%w: %w", ErrFailed, err))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 type series struct {
 	timed, counting int
 	floor           bool // interleaved with the timed runs
+	traced          bool // one run whose disk requests are recorded with their times
 	mustCount       bool // that no counting boot can be made is an error, not a note
 }
 
@@ -38,6 +39,12 @@ func (s series) run(ctx context.Context, p *plan, rec *boottrace.Recording, tell
 		tell.progress("boot %d of %d", i+1, s.timed)
 		if err := add(boottrace.Timed); err != nil {
 			return nil, inSeries(err, "boot", i, s.timed)
+		}
+	}
+	if s.traced {
+		tell.progress("boot with disk trace")
+		if err := add(boottrace.Traced); err != nil {
+			return nil, fmt.Errorf("boot with disk trace: %w", err)
 		}
 	}
 	for i := range s.counting {
