@@ -16,6 +16,7 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/internal/appconfig"
 	"github.com/firstlight-boot/firstlight/profile"
+	"github.com/firstlight-boot/firstlight/profile/html"
 )
 
 // openRecording opens a recording: a file, or the folder that holds it.
@@ -86,6 +87,7 @@ var reportFormats = []struct {
 	{"json", "the object of bootprof qemu --json, with functions, memory and disk requests", (*reportOptions).json},
 	{"pprof", "profile for go tool pprof", (*reportOptions).pprof},
 	{"perfetto", "trace for ui.perfetto.dev and chrome://tracing", (*reportOptions).perfetto},
+	{"html", "one page for any browser, with nothing to load", (*reportOptions).html},
 	{"folded", "folded stacks, for flame graphs", (*reportOptions).folded},
 	{"junit", "test cases: each boot, and each budget that a flag sets", (*reportOptions).junit},
 	{"layout", "which parts of files were read, in order, for imgbuild --layout", (*reportOptions).layout},
@@ -113,6 +115,7 @@ func reportCommand() *cobra.Command {
 The report goes to standard output, unless -o names a file; a file is written beside its name and renamed.`,
 		Example: `  bootprof report app.bootprof
   bootprof report app.bootprof --format perfetto -o app.trace.json
+  bootprof report app.bootprof --format html -o app.html
   bootprof report app.bootprof --format folded --metric touched -o touched.folded
   bootprof report app.bootprof --format layout -o app.layout`,
 		Args:              wantArgs(1, 1, "a recording"),
@@ -206,6 +209,10 @@ func (o *reportOptions) pprof(w io.Writer, rec *boottrace.Recording) error {
 
 func (o *reportOptions) perfetto(w io.Writer, rec *boottrace.Recording) error {
 	return profile.WriteTrace(w, rec, profileOf(rec))
+}
+
+func (o *reportOptions) html(w io.Writer, rec *boottrace.Recording) error {
+	return html.Write(w, rec)
 }
 
 func (o *reportOptions) folded(w io.Writer, rec *boottrace.Recording) error {

@@ -1,0 +1,213 @@
+// Package html makes the HTML report of a recording: one file with its own styles and script, which loads nothing.
+package html
+
+import (
+	"cmp"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/profile"
+)
+
+var (
+	//go:embed report.html
+	page string
+	//go:embed report.css
+	style string
+	//go:embed report.js
+	script string
+)
+
+var report = template.Must(template.New("report").Funcs(template.FuncMap{
+	"ms": millis, "count": count, "size": size, "spread": spread, "tone": tone, "permille": permille,
+}).Parse(page))
+
+// policy lets nothing run or be shown but what is in the file, and nothing be loaded.
+var policy = "default-src 'none'; script-src " + digest(script) + "; style-src " + digest(style) + "; base-uri 'none'; form-action 'none'"
+
+// digest names an inline script or style, as Content Security Policy Level 3 has it.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// view is what the page's template is executed with. What it shows without script stands here, what the script draws in Data.
+type view struct {
+	Policy string
+	Style  template.CSS
+	Script template.JS
+	Data   *data
+
+	*profile.Report
+	Sum     boottrace.Summary
+	Facts   []string
+	About   string // how the timeline was measured
+	RAM     float64
+	Boots   []boot
+	Output  string
+	Missing []string // what the recording does not have, and how to get it, a sentence each
+
+	total, longest float64 // nanoseconds: of the median boot, of all boots
+}
+
+// boot is a line of the table of boots.
+type boot struct {
+	*boottrace.Run
+	Number                       int
+	Timed                        bool
+	Ready, Counted, Touched, PSS float64
+	Phases                       []segment
+}
+
+// segment is a phase as a part of a bar, in thousandths of the longest boot.
+type segment struct {
+	Tone     int
+	X, Width float64
+}
+
+// Write writes the report of a recording. The same recording gives the same bytes.
+func Write(w io.Writer, r *boottrace.Recording) error {
+	p := r.Exact
+	if p == nil {
+		p = r.Sampled
+	}
+	v := &view{
+		Policy: policy, Style: template.CSS(style), Script: template.JS(script),
+		Report: profile.NewReport(r, p), Sum: r.Summarize(), RAM: float64(r.MemoryBytes),
+	}
+	for _, p := range v.Sum.Phases {
+		v.total += p.Nanos
+	}
+	if run := r.Outcome(); run != nil {
+		v.Output = printable(run.Output)
+	}
+	v.about(r)
+	v.boots(r)
+	v.Data = newData(r, v)
+	v.missing()
+	return report.Execute(w, v)
+}
+
+// about says what was booted, and how.
+func (v *view) about(r *boottrace.Recording) {
+	for _, s := range []string{r.Flavour, r.Machine, r.Firmware, r.Accel, r.VMM, r.CPU} {
+		if s != "" {
+			v.Facts = append(v.Facts, s)
+		}
+	}
+	if r.MemoryBytes > 0 {
+		v.Facts = append(v.Facts, size(v.RAM)+" of RAM")
+	}
+	if r.PrepareNanos > 0 {
+		v.Facts = append(v.Facts, millis(float64(r.PrepareNanos))+" ms of preparation before the boot")
+	}
+	if r.TimeNanos != 0 {
+		v.Facts = append(v.Facts, time.Unix(0, r.TimeNanos).UTC().Format("2006-01-02 15:04 UTC"))
+	}
+	v.About = "The only boot that was timed"
+	switch n := len(r.MedianRuns()); {
+	case n == 2:
+		v.About = fmt.Sprintf("The mean of the two median boots of %d", len(r.Of(boottrace.Timed)))
+	case len(r.Of(boottrace.Timed)) > 1:
+		v.About = fmt.Sprintf("The median boot of %d", len(r.Of(boottrace.Timed)))
+	}
+	v.About += ", on the host's clock from the start of the VMM until it was ready."
+}
+
+// Share formats a part of the median boot.
+func (v *view) Share(nanos float64) string {
+	if v.total == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f %%", 100*nanos/v.total)
+}
+
+// maxSteps is how many steps of a phase the table shows: the longest, and one that stands for the others.
+const maxSteps = 16
+
+// Steps returns the steps of a phase for the table, in their order.
+func (v *view) Steps(p boottrace.Phase) []boottrace.Step {
+	if len(p.Steps) <= maxSteps {
+		return p.Steps
+	}
+	longest := slices.Clone(p.Steps)
+	slices.SortStableFunc(longest, func(a, b boottrace.Step) int { return cmp.Compare(b.Nanos, a.Nanos) })
+	least := longest[maxSteps-2].Nanos
+	var shown []boottrace.Step
+	others := boottrace.Step{Counted: true}
+	n := 0
+	for _, s := range p.Steps {
+		if s.Nanos >= least && len(shown) < maxSteps-1 {
+			shown = append(shown, s)
+			continue
+		}
+		n++
+		others.Nanos += s.Nanos
+		others.Instructions += s.Instructions
+		others.Counted = others.Counted && s.Counted
+	}
+	others.Name = fmt.Sprintf("%d other steps", n)
+	return append(shown, others)
+}
+
+// MaxOutput is how much of a console the report has, in bytes.
+func (v *view) MaxOutput() float64 { return boottrace.MaxOutput }
+
+// boots lists the boots in the order in which they were made.
+func (v *view) boots(r *boottrace.Recording) {
+	for i := range r.Runs {
+		if run := &r.Runs[i]; run.Kind != boottrace.Counting {
+			v.longest = max(v.longest, float64(run.ReadyNanos))
+		}
+	}
+	bar := func(phase string, from, nanos float64) segment {
+		return segment{tone(phase), from / v.longest * 1000, nanos / v.longest * 1000}
+	}
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		b := boot{
+			Run: run, Number: i + 1, Timed: run.Kind != boottrace.Counting && run.ReadyNanos > 0,
+			Ready: float64(run.ReadyNanos), Counted: float64(run.Instructions), Touched: float64(run.TouchedBytes), PSS: float64(run.PSSBytes),
+		}
+		switch {
+		case !b.Timed:
+		case run.Kind == boottrace.Floor:
+			b.Phases = []segment{bar("", 0, b.Ready)}
+		default:
+			one := boottrace.Recording{Runs: []boottrace.Run{*run}}
+			at := 0.0
+			for _, p := range one.Phases() {
+				b.Phases = append(b.Phases, bar(p.Name, at, p.Nanos))
+				at += p.Nanos
+			}
+		}
+		v.Boots = append(v.Boots, b)
+	}
+}
+
+// missing says what the recording does not have.
+func (v *view) missing() {
+	for _, m := range []struct {
+		absent bool
+		text   string
+	}{
+		{v.Sum.TotalNanos == nil, "No timeline: no boot was timed; bootprof qemu -n 1 times one."},
+		{v.Sum.FloorNanos == nil, "No floor: it is measured between timed boots, with bootprof qemu -n 2 or more."},
+		{v.Sum.Instructions == nil, "No instructions: bootprof qemu --counting 1 counts them in a boot of its own."},
+		{len(v.Data.Profiles) == 0, "No flame graph: bootprof qemu --profile=exact records every call, --profile=sample samples them."},
+		{len(v.Data.Profiles) > 0 && !slices.Contains(v.Data.Profiles[0].metricNames(), "touched"), "No memory in the flame graph: bootprof qemu --profile=exact,memory records which function touched each page first."},
+		{len(v.Touched) == 0 && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory chart: bootprof qemu --profile=exact,memory records what the guest's memory was for."},
+		{v.IO == nil, "No disk chart: no disk requests were recorded; bootprof qemu --help says how they are."},
+	} {
+		if m.absent {
+			v.Missing = append(v.Missing, m.text)
+		}
+	}
+}
