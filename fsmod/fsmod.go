@@ -48,6 +48,21 @@ type FileSystem interface {
 	Tree() (*tree.Tree, error)
 }
 
+// Mapper is a FileSystem that tells where its parts are stored.
+type Mapper interface {
+	// Extents calls each for every extent, in the same order each time. Holes and padding have none.
+	Extents(each func(Extent)) error
+}
+
+// Extent is a range of a file system's bytes, and what is stored there.
+type Extent struct {
+	Offset, Length int64  // of the stored bytes
+	Path           string // of the file whose content they are, as fs.FS has it; "" of a structure
+	What           string // "data", or the name of a structure
+	Start, Size    int64  // of what they decode to, in the content or the structure
+	Packed         bool   // compressed: all the stored bytes are needed for any of the content
+}
+
 // Options say how to write a file system. The zero value is every module's default: nothing compressed.
 type Options struct {
 	// Codec is one of the module's Codecs, or empty for no compression.

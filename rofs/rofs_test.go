@@ -800,6 +800,12 @@ func FuzzImage(f *testing.F) {
 		if err != nil {
 			return
 		}
+		// Its error is that of Tree, or of a cluster.
+		_ = fsys.Extents(func(e rofs.Extent) {
+			if e.Offset < 0 || e.Length < 0 || e.Offset > int64(len(b))-e.Length || e.Start < 0 || e.Size < 0 || e.Size > 1<<format.MaxClusterLog && e.Path != "" {
+				t.Errorf("%+v is not in an image of %d bytes", e, len(b))
+			}
+		})
 		tr, err := fsys.Tree()
 		if err != nil {
 			return

@@ -65,6 +65,10 @@ func (o opened) Tree() (*tree.Tree, error) {
 	return t, damaged(err)
 }
 
+func (o opened) Extents(each func(fsmod.Extent)) error {
+	return damaged(o.FS.Extents(func(e rofs.Extent) { each(fsmod.Extent(e)) }))
+}
+
 // damaged marks errors about the bytes of a file system, in contrast to those about reading them.
 func damaged(err error) error {
 	if _, ok := errors.AsType[*format.FormatError](err); ok {
