@@ -150,6 +150,7 @@ it (no QEMU, no usable accelerator, a budget that could not be measured); 128 pl
 	cmd.AddCommand(reportCommand(), diffCommand(), listCommand())
 	cmd.AddCommand(minmemCommand())
 	cmd.AddCommand(kernelCommand(), hyperkitCommand())
+	cmd.AddCommand(gateCommand())
 	return cmd
 }
 

@@ -1,0 +1,251 @@
+package bootprof
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/boottrace/budget"
+)
+
+// gateOptions are the flags of bootprof gate; those of booting are as bootprof qemu has them.
+type gateOptions struct {
+	qemuOptions
+	budget, baseline string
+	strict           bool
+	maxRuns          int
+}
+
+func gateCommand() *cobra.Command {
+	var o gateOptions
+	cmd := &cobra.Command{
+		Use:   "gate {IMG | REC | --kernel K} --budget FILE [flags] [-- ARGS...]",
+		Short: "Check a boot against a budget: pass, fail or undecided",
+		Long: `Check what a boot costs against a budget file. An image is booted, as often as the limits need: once with its instructions
+counted, and for limits of time until they are decided, interleaved with the floor. Of a recording, which is a recording.fl or
+the folder that holds one, the boots in it are judged.
+
+Limits are absolute, or relative to the floor or to a baseline recording. Each passes, fails or stays undecided; see
+docs/budgets.md for the file and for how sure the verdicts are.
+
+Exit codes: 0 all limits passed, or are undecided without --strict; 3 a limit failed; 4 a limit could not be measured.`,
+		Example: `  bootprof gate app.img --budget budget.yaml
+  bootprof gate app.img --budget budget.yaml --baseline main.bootprof --junit gate.xml
+  bootprof gate app.bootprof --budget budget.yaml --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			n := len(args)
+			if at := cmd.ArgsLenAtDash(); at >= 0 {
+				n = at
+			}
+			switch {
+			case n > 1:
+				return usagef("%q is one argument too many: want one image or recording; the app's own arguments come after --", args[1])
+			case n == 0 && o.kernel == "":
+				return usagef("want an image or a recording, or --kernel KERNEL; see bootprof gate --help")
+			case n == 1 && o.kernel != "":
+				return usagef("%q and --kernel %s: want one of the two; a disk for a kernel is given by --disk", args[0], o.kernel)
+			case n == 1 && args[0] == "":
+				return usagef("the image's name is empty")
+			case n == 1 && o.initrd != "":
+				return usagef("--initrd goes with --kernel; an image brings its own")
+			case o.budget == "":
+				return usagef("want a budget: --budget FILE; see docs/budgets.md")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.budget, "budget", "", "the budget file")
+	f.StringVar(&o.baseline, "baseline", "", "recording that limits may be relative to")
+	f.BoolVar(&o.strict, "strict", false, "fail if a limit stays undecided")
+	f.IntVar(&o.maxRuns, "max-runs", 64, "how many timed boots to make at most")
+	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
+	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
+	f.StringVar(&o.line, "append", "", "kernel command line")
+	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
+	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
+	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
+	f.StringVarP(&o.out, "output", "o", "", "folder for the recording and the profiles of the boots (default: they are not kept)")
+	o.machineFlags.flags(cmd)
+	// It fails for a flag that does not exist only.
+	_ = cmd.RegisterFlagCompletionFunc("baseline", completeRecordings(1))
+	return cmd
+}
+
+// readBudget reads a budget file.
+func readBudget(path string) (*budget.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("the budget: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, budget.MaxFile+1))
+	if err != nil {
+		return nil, usagef("the budget: %w", err)
+	}
+	file, err := budget.Parse(path, b)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return file, nil
+}
+
+func (o *gateOptions) run(cmd *cobra.Command, args []string) error {
+	if o.maxRuns < 1 || o.maxRuns > maxBoots {
+		return usagef("--max-runs %d: want 1 to %d", o.maxRuns, maxBoots)
+	}
+	var appArgs []string
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		args, appArgs = args[:at], args[at:]
+	}
+	file, err := readBudget(o.budget)
+	if err != nil {
+		return err
+	}
+	g := &gate{file: file, tell: o.teller(cmd.ErrOrStderr())}
+	if o.baseline != "" {
+		if g.base, err = openRecording(o.baseline); err != nil {
+			return err
+		}
+	} else if i := slices.IndexFunc(file.Limits, func(l budget.Limit) bool { return l.Reference == budget.Baseline }); i >= 0 {
+		l := file.Limits[i]
+		return usagef("%s:%d: %s: %s is relative to a baseline; name a recording with --baseline", file.Name, l.Line, l.Key, l.Text)
+	}
+	if o.kernel == "" && isRecording(args[0]) {
+		if g.rec, err = openRecording(args[0]); err != nil {
+			return err
+		}
+		g.judge(1)
+	} else if err := o.boots(cmd, g, args, appArgs); err != nil {
+		return err
+	}
+	if err := g.write(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return g.verdict(o.strict)
+}
+
+// isRecording tells whether a path is a recording rather than an image: by what it begins with, since no image begins like that. A
+// folder is none of an image's either.
+func isRecording(path string) bool {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return filepath.Ext(path) == ".fl"
+	}
+	defer f.Close()
+	b := make([]byte, len(recordingMagic))
+	n, _ := io.ReadFull(f, b)
+	return filepath.Ext(path) == ".fl" || n > 0 && bytes.HasPrefix([]byte(recordingMagic), b[:n])
+}
+
+// recordingMagic is what a recording begins with.
+const recordingMagic = "FLRECORD"
+
+// gate is a boot and what it is judged by.
+type gate struct {
+	file      *budget.File
+	rec, base *boottrace.Recording // base may be nil
+	results   []budget.Result
+	tell      *teller
+}
+
+// judge judges the boots so far.
+func (g *gate) judge(looks int) {
+	g.results = g.file.Judge(budget.NewSide(g.rec), budget.NewSide(g.base), looks)
+}
+
+// boots makes the boots that the limits need.
+func (o *gateOptions) boots(cmd *cobra.Command, g *gate, args, appArgs []string) error {
+	started := time.Now()
+	p, err := o.plan(args, appArgs)
+	if err != nil {
+		return err
+	}
+	if p.q, err = o.choose(cmd, &p.config, g.tell); err != nil {
+		return err
+	}
+	if err := o.setMilestones(p, g.tell); err != nil {
+		return err
+	}
+	g.rec = &boottrace.Recording{
+		Image: p.target.name, Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
+		Accel: string(p.config.Accel), Machine: string(p.config.Machine), Firmware: string(p.config.Firmware),
+		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
+		PrepareNanos: time.Since(started).Nanoseconds(),
+	}
+	boots := func(s series) error {
+		_, err := s.run(cmd.Context(), p, g.rec, g.tell)
+		g.tell.clear()
+		return err
+	}
+	p.profile.exact = g.file.Limiting(budget.Symbols) || g.base != nil && g.base.Exact != nil
+	if err := boots(series{counting: 1, mustCount: true}); err != nil {
+		return err
+	}
+	g.rec.Exact = p.exact
+	if !g.file.Limiting(budget.Time) {
+		g.judge(1)
+		return nil
+	}
+	looks := lookAt(o.maxRuns)
+	for have, i := 0, 0; i < len(looks); have, i = looks[i], i+1 {
+		if err := boots(series{timed: looks[i] - have, floor: true}); err != nil {
+			return err
+		}
+		g.judge(len(looks))
+		if !slices.ContainsFunc(g.results, func(r budget.Result) bool { return r.Metric == budget.Time && r.Verdict == budget.Undecided }) {
+			break
+		}
+	}
+	return nil
+}
+
+// lookAt returns after how many timed boots the limits are looked at: 8, and then twice as many each time.
+func lookAt(most int) []int {
+	var looks []int
+	for n := 8; n < most; n *= 2 {
+		looks = append(looks, n)
+	}
+	return append(looks, most)
+}
+
+// verdict is the error that the gate ends with: what failed, then what could not be measured.
+func (g *gate) verdict(strict bool) error {
+	var app, failed, unmeasured failures
+	if run := g.rec.Outcome(); run != nil && run.End != nil && run.End.Failed() {
+		app = failures{errorf(exitFailed, "%s", run.End)}
+	}
+	for i := range g.results {
+		r := &g.results[i]
+		text := errors.New(r.Sentence())
+		switch {
+		case r.Verdict == budget.Fail, r.Verdict == budget.Undecided && strict:
+			failed = append(failed, &exitError{exitBudget, text})
+		case r.Verdict == budget.Undecided:
+			g.tell.warn("%v", text)
+		case r.Verdict == budget.Unmeasured:
+			unmeasured = append(unmeasured, &exitError{exitHost, text})
+		}
+	}
+	if all := slices.Concat(app, failed, unmeasured); len(all) > 0 {
+		return all
+	}
+	return nil
+}
+
+// warn says what is not well and yet no failure.
+func (t *teller) warn(format string, args ...any) {
+	t.clear()
+	writef(t.w, "warning: "+format+"\n", args...)
+}
