@@ -37,9 +37,10 @@ type Recording struct {
 	Accel    string   `json:"accel"`
 	Machine  string   `json:"machine"`
 	Firmware string   `json:"firmware"`
-	CPU      string   `json:"cpu,omitempty"`
+	CPU      string   `json:"cpu,omitempty"`  // the host's model
 	Argv     []string `json:"argv,omitempty"` // the VMM's, of a timed boot
 
+	ImageBytes   uint64 `json:"image_bytes,omitempty"`  // of all files that were booted
 	MemoryBytes  uint64 `json:"memory_bytes,omitempty"` // RAM of the guest
 	PrepareNanos int64  `json:"prepare_ns,omitempty"`   // the host's work before t0
 	TimeNanos    int64  `json:"time_ns,omitempty"`      // when recorded, since 1970

@@ -187,6 +187,11 @@ func (s *Side) counts(l *Limit) (values []float64, why string) {
 		})
 	case PSS:
 		either(func(r *boottrace.Run) uint64 { return r.PSSBytes })
+	case ImageSize:
+		if s.rec.ImageBytes == 0 {
+			return nil, "the recording does not have it: it was made by an older bootprof"
+		}
+		return []float64{float64(s.rec.ImageBytes)}, ""
 	case Symbols:
 		if s.top == nil || s.top.Total == 0 {
 			return nil, "there is no exact profile; bootprof qemu --profile=exact takes one"

@@ -178,12 +178,7 @@ func (o *gateOptions) boots(cmd *cobra.Command, g *gate, args, appArgs []string)
 	if err := o.setMilestones(p, g.tell); err != nil {
 		return err
 	}
-	g.rec = &boottrace.Recording{
-		Image: p.target.name, Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
-		Accel: string(p.config.Accel), Machine: string(p.config.Machine), Firmware: string(p.config.Firmware),
-		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
-		PrepareNanos: time.Since(started).Nanoseconds(),
-	}
+	g.rec = p.newRecording(started)
 	boots := func(s series) error {
 		_, err := s.run(cmd.Context(), p, g.rec, g.tell)
 		g.tell.clear()

@@ -277,12 +277,7 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		tell.note("%v", err)
 	}
 
-	rec := &boottrace.Recording{
-		Image: p.target.name, Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
-		Accel: string(p.config.Accel), Machine: string(p.config.Machine), Firmware: string(p.config.Firmware),
-		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
-		PrepareNanos: time.Since(started).Nanoseconds(),
-	}
+	rec := p.newRecording(started)
 	s := series{timed: o.timed, counting: o.counting, traced: o.io, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
 	if err == nil && o.profile.sample {
