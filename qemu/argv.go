@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
@@ -13,6 +14,8 @@ import (
 type wires struct {
 	console, ram, marks, monitor, kernel, trace int
 	plugin                                      string // value of -plugin
+	ports                                       []int  // of Config.Ports
+	logs                                        []int  // of abi.PortMark and Config.Ports
 }
 
 // fdPath is how QEMU opens a descriptor that it inherited. A memfd has no other name.
@@ -20,6 +23,14 @@ func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 // escape doubles the commas of a value inside one of QEMU's comma-separated options.
 func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
+
+// log makes a character device keep a log, if there is one for it.
+func (w wires) log(i int) string {
+	if i >= len(w.logs) {
+		return ""
+	}
+	return ",logappend=on,logfile=" + fdPath(w.logs[i])
+}
 
 // args returns QEMU's arguments for c, argv[0] excluded. docs/qemu-argv.md says what each choice costs.
 func (c Config) args(w wires) []string {
@@ -54,6 +65,9 @@ func (c Config) args(w wires) []string {
 		add("-accel", "tcg,thread=single")
 	}
 	add("-cpu", c.CPU, "-m", size)
+	if c.CPUs > 1 {
+		add("-smp", strconv.Itoa(c.CPUs))
+	}
 	switch {
 	case c.Firmware == QBoot:
 		add("-bios", "qboot.rom")
@@ -71,10 +85,17 @@ func (c Config) args(w wires) []string {
 	add("-chardev", console, "-serial", "chardev:console")
 	marks := "null,id=marks"
 	if w.marks != 0 {
-		marks = fmt.Sprintf("socket,id=marks,fd=%d", w.marks)
+		marks = fmt.Sprintf("socket,id=marks,fd=%d", w.marks) + w.log(0)
 	}
 	add("-chardev", marks, "-device", fmt.Sprintf("isa-debugcon,iobase=%#x,chardev=marks", abi.PortMark),
 		"-device", fmt.Sprintf("isa-debug-exit,iobase=%#x,iosize=0x04", abi.PortExit))
+	for i, port := range c.Ports {
+		dev := fmt.Sprintf("null,id=port%d", i)
+		if i < len(w.ports) {
+			dev = fmt.Sprintf("socket,id=port%d,fd=%d", i, w.ports[i]) + w.log(i+1)
+		}
+		add("-chardev", dev, "-device", fmt.Sprintf("isa-debugcon,iobase=%#x,chardev=port%d", port, i))
+	}
 	if w.monitor != 0 {
 		add("-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", w.monitor), "-mon", "chardev=monitor,mode=control")
 	}

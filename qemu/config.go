@@ -20,8 +20,10 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
@@ -73,12 +75,19 @@ const DefaultMemory = 64 << 20
 // MaxMemory bounds the guest's RAM: 1 TiB.
 const MaxMemory = 1 << 40
 
+// MaxPorts bounds the I/O ports that are listened to.
+const MaxPorts = 16
+
+// MaxCPUs bounds the virtual CPUs.
+const MaxCPUs = 255
+
 // Config describes a virtual machine. Same Config, same machine: neither the environment nor the clock takes part.
 type Config struct {
 	Machine     Machine
 	Firmware    Firmware
 	Accel       Accel
 	CPU         string // as -cpu takes it; default TCGCPU under TCG, host under KVM
+	CPUs        int    // virtual ones; default 1, at most MaxCPUs
 	MemoryBytes int64  // a multiple of 1 MiB; default DefaultMemory
 
 	// Legacy keeps the PIT, PIC and RTC of microvm, which Linux and OSv may want. The other machines always have them.
@@ -89,6 +98,13 @@ type Config struct {
 	Initrd      string // path; optional
 	Append      string // kernel command line, passed as it is
 	Disks       []string
+
+	// Ports are I/O ports besides abi.PortMark whose bytes Events.Port gets; at most MaxPorts.
+	Ports []uint16
+
+	// WatchPorts notes when each byte is written to abi.PortMark, which then counts as a point after Points, and to each of Ports,
+	// which are the next ones. TCG only.
+	WatchPorts bool
 
 	// AnonymousRAM gives the guest ordinary memory, which no one else can read: TouchedBytes, Touched and ReadAt fail with
 	// ErrUnsupported. A first touch of a page then costs 3 µs less; see docs/qemu-argv.md.
@@ -123,7 +139,7 @@ func (c Config) plugin() (p plugin.Config, ok bool) {
 	if c.Counting != nil {
 		p.Count, p.Tree, p.Memory = true, c.Counting.Tree, c.Counting.Memory
 	}
-	return p, p.Count || len(p.Points) > 0
+	return p, p.Count || len(p.Points) > 0 || c.WatchPorts
 }
 
 // withDefaults returns c with every zero choice made.
@@ -148,6 +164,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = DefaultMemory
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 1
 	}
 	return c
 }
@@ -180,6 +199,10 @@ func (c Config) Check() error {
 		return bad("memory of %d bytes: want 1 MiB to 1 TiB", c.MemoryBytes)
 	case c.MemoryBytes%(1<<20) != 0:
 		return bad("memory of %d bytes: want whole MiB", c.MemoryBytes)
+	case c.CPUs < 1 || c.CPUs > MaxCPUs:
+		return bad("%d CPUs: want 1 to %d", c.CPUs, MaxCPUs)
+	case len(c.Ports) > MaxPorts:
+		return bad("%d I/O ports to listen to: want at most %d", len(c.Ports), MaxPorts)
 	case c.Kernel == "" && c.KernelImage == nil:
 		return bad("no kernel")
 	case c.Kernel != "" && c.KernelImage != nil:
@@ -188,10 +211,26 @@ func (c Config) Check() error {
 		return bad("only TCG counts instructions")
 	case c.Paused && !c.Monitor:
 		return bad("a paused machine needs a monitor")
-	case len(c.Points) > 0 && c.Accel != TCG:
+	case (len(c.Points) > 0 || c.WatchPorts) && c.Accel != TCG:
 		return bad("only TCG logs the execution of instructions")
 	}
+	for i, port := range c.Ports {
+		if slices.Contains(c.Ports[:i], port) {
+			return bad("port %#x twice", port)
+		}
+		for _, taken := range []struct {
+			first, last uint16
+			by          string
+		}{{abi.PortMark, abi.PortMark, "the mark port"}, {abi.PortExit, abi.PortExit + 3, "the exit port"}, {0x3f8, 0x3ff, "the serial port"}} {
+			if port >= taken.first && port <= taken.last {
+				return bad("port %#x belongs to %s", port, taken.by)
+			}
+		}
+	}
 	if p, ok := c.plugin(); ok {
+		if n := plugin.MaxPoints - 1 - len(c.Ports); len(p.Points) > n {
+			return bad("%d points and %d ports: want at most %d points", len(p.Points), len(c.Ports), n)
+		}
 		if err := p.Check(); err != nil {
 			return bad("%w", err)
 		}

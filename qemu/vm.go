@@ -16,9 +16,10 @@ import (
 // the host's time since T0 at which the bytes were read; p is valid during the call only. Nil functions are fine.
 type Events struct {
 	Console func(at time.Duration, p []byte)
-	Mark    func(at time.Duration, p []byte) // bytes written to abi.PortMark
-	Point   func(plugin.Mark)                // an execution of one of the Config's Points
-	Monitor func(qmp.Event)                  // of a Config with Monitor
+	Mark    func(at time.Duration, p []byte)              // bytes written to abi.PortMark
+	Port    func(at time.Duration, port uint16, p []byte) // bytes written to one of the Config's Ports
+	Point   func(plugin.Mark)                             // an execution of one of the Config's Points
+	Monitor func(qmp.Event)                               // of a Config with Monitor
 }
 
 // TailSize is how much of the console's end and of QEMU's own messages is kept for errors.

@@ -166,6 +166,13 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	if marks, w.marks, err = pair("marks"); err != nil {
 		return nil, err
 	}
+	ports := make([]*os.File, len(c.Ports))
+	w.ports = make([]int, len(c.Ports))
+	for i := range c.Ports {
+		if ports[i], w.ports[i], err = pair("port"); err != nil {
+			return nil, err
+		}
+	}
 	if c.Monitor {
 		if monitor, w.monitor, err = pair("monitor"); err != nil {
 			return nil, err
@@ -198,7 +205,17 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 			}
 			liveFD = len(files) - 1
 		}
-		w.plugin = pc.Arg(path, give(counts), w.ram, liveFD)
+		if c.WatchPorts {
+			for range 1 + len(c.Ports) {
+				log, err := memfd("firstlight-log", 0)
+				if err != nil {
+					return nil, err
+				}
+				theirs = append(theirs, log)
+				w.logs = append(w.logs, give(log))
+			}
+		}
+		w.plugin = pc.Arg(path, give(counts), w.ram, liveFD, w.logs...)
 	}
 
 	var trace *os.File
@@ -270,7 +287,9 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 				n, err := f.Read(buf)
 				at := time.Since(vm.t0)
 				if n > 0 {
-					t.add(buf[:n])
+					if t != nil {
+						t.add(buf[:n])
+					}
 					if event != nil {
 						event(at, buf[:n])
 					}
@@ -283,6 +302,13 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	}
 	stream(console, &consoleTail, ev.Console)
 	stream(marks, &marksTail, ev.Mark)
+	for i, port := range c.Ports {
+		stream(ports[i], nil, func(at time.Duration, p []byte) {
+			if ev.Port != nil {
+				ev.Port(at, port, p)
+			}
+		})
+	}
 	stream(stderr, &stderrTail, func(time.Duration, []byte) {
 		// After this QEMU would sit still until the deadline: it stops the guest and waits for a debugger.
 		if bytes.Contains(stderrTail.buf, []byte("KVM internal error")) {

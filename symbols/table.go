@@ -175,7 +175,7 @@ func (t *table) firstName(prefix string) int {
 	return sort.Search(len(names), func(i int) bool { return t.symbols[names[i]].name >= prefix })
 }
 
-// withPrefix returns the names that start with prefix, each once, sorted.
+// withPrefix returns the names that start with prefix, as they are and demangled, each once, sorted.
 func (t *table) withPrefix(prefix string) []string {
 	var found []string
 	names := t.names()
@@ -184,11 +184,15 @@ func (t *table) withPrefix(prefix string) []string {
 		if !strings.HasPrefix(name, prefix) {
 			break
 		}
-		if len(found) == 0 || found[len(found)-1] != name {
+		found = append(found, name)
+	}
+	for name := range t.demangled() {
+		if strings.HasPrefix(name, prefix) {
 			found = append(found, name)
 		}
 	}
-	return found
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // sizeOf is a symbol's size, or how far it is to what comes next.

@@ -153,7 +153,7 @@ func Build(ctx context.Context, cacheDir string, api int) (string, error) {
 // Arg returns the value of QEMU's -plugin option for the plugin at path, which reports to descriptor fd of QEMU. Descriptor
 // ram is the file that backs the guest's RAM, and live is where executions of points are written to at once, as in the report;
 // 0 if there is none.
-func (c Config) Arg(path string, fd, ram, live int) string {
+func (c Config) Arg(path string, fd, ram, live int, logs ...int) string {
 	arg := "file=" + strings.ReplaceAll(path, ",", ",,") + ",out=" + strconv.Itoa(fd)
 	if live != 0 {
 		arg += ",live=" + strconv.Itoa(live)
@@ -169,6 +169,9 @@ func (c Config) Arg(path string, fd, ram, live int) string {
 		if ram != 0 {
 			arg += ",ram=" + strconv.Itoa(ram)
 		}
+	}
+	for _, log := range logs {
+		arg += ",log=" + strconv.Itoa(log)
 	}
 	for _, p := range c.Points {
 		mask := p.Mask

@@ -17,11 +17,11 @@ type Counts struct {
 	Tree   *Tree  // nil unless it was asked for
 }
 
-// Mark is one execution of a point.
+// Mark is one execution of a point, or a byte that was written to a log.
 type Mark struct {
-	Point        int    // index in Config.Points
+	Point        int    // index in Config.Points; of a byte, their number and the log's index on top
 	Addr         uint64 // virtual address
-	Instructions uint64 // guest instructions executed before it; 0 if they were not counted
+	Instructions uint64 // guest instructions executed before it, and the one that writes a byte; 0 if they were not counted
 	// Nanos is when, by the plugin's clock: CLOCK_MONOTONIC as the plugin reports it, since t0 in what package qemu returns.
 	Nanos int64
 }

@@ -80,7 +80,7 @@ func grown() Counts {
 	c := some
 	c.Tree = &Tree{
 		Nodes:  []Node{{}, {0, false, 0x1000, 5}, {1, true, 0x2000, 6}},
-		Cells:  []Cell{{}, {1, 0}, {2, 1}},
+		Cells:  []Cell{{}, {Node: 1}, {Node: 2, Block: 1}},
 		Blocks: []Block{{0x1000, 3, []byte{0x90, 0xc3}}, {0x2000, 1, []byte{}}},
 		Phases: []TreePhase{{-1, []Spent{{1, 2, 4000}}}, {1, []Spent{{1, 0, 700}, {2, 1, 51}}}},
 		Lost:   1, LoadedPages: 9,

@@ -28,6 +28,7 @@ type Node struct {
 // Cell is a block of code in a context.
 type Cell struct {
 	Node, Block uint32
+	CPU         int // virtual CPU that executed it
 }
 
 // Block is code that is executed from its start on.
@@ -55,7 +56,7 @@ type Spent struct {
 //
 //	blocks  u64 address, u32 instructions, u32 bytes of code that are known, 16 bytes of code
 //	nodes   u32 parent, u32 1 if it is a trap, u64 site, u64 first
-//	cells   u32 node, u32 block
+//	cells   u32 node, u32 block in its lower 24 bits and virtual CPU above
 //	phases  u64 mark or all ones, u64 entries
 //	entries of one phase after the other: u32 cell, u32 pages, u64 instructions
 const (
@@ -67,6 +68,7 @@ const (
 	entrySize  = 16
 
 	maxPhases = 64
+	cpuShift  = 24
 )
 
 // decodeTree reads the tree at off, which the report ends with. All that it counts sums up to c's total.
@@ -110,7 +112,8 @@ func decodeTree(r report, off int, c *Counts) (*Tree, error) {
 		off += nodeSize
 	}
 	for i := range t.Cells {
-		cell := Cell{r.short(off), r.short(off + 4)}
+		block := r.short(off + 4)
+		cell := Cell{r.short(off), block & (1<<cpuShift - 1), int(block >> cpuShift)}
 		if uint64(cell.Node) >= n[0] || i > 0 && uint64(cell.Block) >= n[2] {
 			return nil, bad(off, "cell", "node %d, block %d", cell.Node, cell.Block)
 		}

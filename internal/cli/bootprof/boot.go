@@ -1,6 +1,7 @@
 package bootprof
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,19 @@ type plan struct {
 	io      bool // record disk requests
 
 	milestones []milestone // seen under TCG only
+	portMarks  []customMark
 
 	exact *boottrace.Profile // of the first counting boot, if it was asked for
-	notes []string           // on the profile, for the user
+	notes []string           // on the profile and the memory, for the user
+
+	contents *contents // of the guest's files; nil before they are needed
+}
+
+// note keeps a note for the user, once.
+func (p *plan) note(n string) {
+	if !slices.Contains(p.notes, n) {
+		p.notes = append(p.notes, n)
+	}
 }
 
 // outcome is a run with what is not recorded of it.
@@ -45,7 +56,11 @@ type outcome struct {
 func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
 	o, err := p.bootOnly(ctx, kind)
 	if err == nil && o.counts != nil && o.counts.Tree != nil && p.exact == nil {
-		p.exact, p.notes, err = p.exactProfile(&o.Run, o.counts)
+		var notes []string
+		p.exact, notes, err = p.exactProfile(&o.Run, o.counts)
+		for _, n := range notes {
+			p.note(n)
+		}
 		o.counts = nil
 	}
 	return o, err
@@ -54,7 +69,7 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 // bootOnly makes one run, without what the host works out of it later.
 func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, error) {
 	c := p.config
-	w := &watcher{until: p.until, flavour: p.target.flavour, ready: make(chan struct{}), again: make(chan struct{})}
+	w := &watcher{until: p.until, flavour: p.target.flavour, portMarks: p.portMarks, ready: make(chan struct{}), again: make(chan struct{})}
 	switch kind {
 	case boottrace.Floor:
 		c.Kernel, c.KernelImage, c.Initrd, c.Append = "", qemu.FloorKernel(), "", ""
@@ -66,7 +81,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	case boottrace.Traced:
 		c.TraceDisks = true
 	}
-	events := qemu.Events{Console: w.console, Mark: w.marks}
+	events := qemu.Events{Console: w.console, Mark: w.marks, Port: w.port}
 	if kind != boottrace.Floor && c.Accel != qemu.KVM {
 		for _, m := range p.milestones {
 			c.Points = append(c.Points, m.point)
@@ -75,6 +90,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 			w.milestones = p.milestones
 			events.Point = w.point
 		}
+		// Where marks are not written by an instruction that is known, each is looked for.
+		c.WatchPorts = p.target.flavour == flavourOSv || len(p.portMarks) > 0
 		if kind == boottrace.Counting && p.target.mark != 0 {
 			c.Points = append(c.Points, plugin.Point{Addr: p.target.mark, Phase: plugin.PhaseEach})
 		}
@@ -161,6 +178,11 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		o.End = &boottrace.End{How: abi.EndPanic}
 	}
 	o.setRequests(result)
+	if counts := result.Counts; counts != nil && c.WatchPorts {
+		p.setPortTimes(w, c, counts)
+		o.Marks = w.stream.Marks
+	}
+	o.AddMarks(w.onPorts)
 	if counts := result.Counts; counts != nil && len(p.milestones) > 0 {
 		o.AddMarks(p.milestoneMarks(counts.Marks))
 	}
@@ -186,17 +208,42 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	return o, nil
 }
 
+// setPortTimes gives the marks that were seen as bytes on ports the times and counts of the instructions that wrote those.
+func (p *plan) setPortTimes(w *watcher, c qemu.Config, counts *plugin.Counts) {
+	written := make([][]plugin.Mark, 1+len(c.Ports)) // by log
+	for _, m := range counts.Marks {
+		if i := m.Point - len(c.Points); i >= 0 && i < len(written) {
+			written[i] = append(written[i], m)
+		}
+	}
+	set := func(m *boottrace.Mark, log, at int) {
+		if at < len(written[log]) {
+			was := m.HostNanos
+			m.HostNanos, m.Instructions = max(written[log][at].Nanos, 1), written[log][at].Instructions
+			if w.readyNanos == was {
+				w.readyNanos = m.HostNanos
+			}
+		}
+	}
+	for i := range w.stream.Marks {
+		set(&w.stream.Marks[i], 0, w.stream.First[i])
+	}
+	for i := range w.onPorts {
+		set(&w.onPorts[i], 1+slices.Index(c.Ports, w.portsAt[i].port), w.portsAt[i].offset)
+	}
+}
+
 // setCounts gives the run and the marks that the guest wrote their numbers of instructions.
 func (p *plan) setCounts(o *outcome, w *watcher, counts *plugin.Counts) {
 	var written []uint64 // instructions before each byte that the guest wrote to the mark port
 	for _, m := range counts.Marks {
-		if m.Point == len(p.milestones) {
+		if m.Point == len(p.milestones) && p.target.mark != 0 {
 			written = append(written, m.Instructions)
 		}
 	}
 	next := 0
 	for i := range o.Marks {
-		if o.Marks[i].Instructions == 0 && next < len(w.stream.First) { // else it is a milestone, or of the boot record alone
+		if o.Marks[i].Instructions == 0 && next < len(w.stream.First) && p.target.mark != 0 { // else it is a milestone, or of the boot record alone
 			if at := w.stream.First[next]; at < len(written) {
 				o.Marks[i].Instructions = written[at]
 			}
@@ -264,6 +311,10 @@ type watcher struct {
 	again       chan struct{} // closed at the second of them
 	readyNanos  int64
 	stream      boottrace.MarkStream
+	portMarks   []customMark
+	onPorts     []boottrace.Mark // of portMarks
+	portsAt     []portByte       // which bytes those were
+	portBytes   map[uint16]int   // that were written so far
 	output      []byte
 	outputBytes uint64
 	arrivals    []arrival // of output
@@ -323,9 +374,43 @@ func (w *watcher) console(at time.Duration, p []byte) {
 	w.output = append(w.output, p[:min(len(p), boottrace.MaxOutput-len(w.output))]...)
 }
 
+// port takes bytes that the guest wrote to a port. The first of each value that was asked for is a mark.
+func (w *watcher) port(at time.Duration, port uint16, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.written(at, port, p)
+}
+
+// portByte is one of the bytes that were written to a port.
+type portByte struct {
+	port   uint16
+	offset int // among them
+}
+
+func (w *watcher) written(at time.Duration, port uint16, p []byte) {
+	if w.portBytes == nil {
+		w.portBytes = make(map[uint16]int)
+	}
+	before := w.portBytes[port]
+	w.portBytes[port] += len(p)
+	for _, c := range w.portMarks {
+		i := bytes.IndexByte(p, c.value)
+		if c.port != port || i < 0 || slices.ContainsFunc(w.onPorts, func(m boottrace.Mark) bool { return m.Name == c.name }) {
+			continue
+		}
+		w.portsAt = append(w.portsAt, portByte{port, before + i})
+		m := boottrace.Mark{ID: abi.MarkNamed, Name: c.name, HostNanos: max(at.Nanoseconds(), 1)}
+		w.onPorts = append(w.onPorts, m)
+		if m.IsReady(w.kind()) {
+			w.setReady(at)
+		}
+	}
+}
+
 func (w *watcher) marks(at time.Duration, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.written(at, abi.PortMark, p)
 	for _, m := range w.stream.Write(at.Nanoseconds(), p) {
 		if m.IsReady(w.kind()) {
 			w.setReady(at)

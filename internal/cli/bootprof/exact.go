@@ -145,7 +145,7 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 		for _, s := range ph.Spent {
 			pages += uint64(s.Pages)
 			cell := t.Cells[s.Cell]
-			sample := boottrace.Sample{Phase: phase, Instructions: s.Instructions, TouchedBytes: uint64(s.Pages) * pageSize}
+			sample := boottrace.Sample{Phase: phase, CPU: cell.CPU, Instructions: s.Instructions, TouchedBytes: uint64(s.Pages) * pageSize}
 			switch {
 			case s.Cell == 0:
 			case firmware(phaseAt[i]):

@@ -250,7 +250,14 @@ func (o *qemuOptions) setMilestones(p *plan, tell *teller) (err error) {
 			return usagef("--mark: %w", err)
 		}
 		if m.onPort {
-			return usagef("--mark %s: ports cannot be watched yet", s)
+			if m.port == abi.PortMark && p.target.flavour == image.FlavourNative {
+				return usagef("--mark %s: port %#x is the one that this kernel writes its own marks to", s, m.port)
+			}
+			if m.port != abi.PortMark && !slices.Contains(p.config.Ports, m.port) {
+				p.config.Ports = append(p.config.Ports, m.port)
+			}
+			p.portMarks = append(p.portMarks, m)
+			continue
 		}
 		ms, err := p.target.milestone(m)
 		if err != nil {

@@ -45,6 +45,9 @@ func TestOSv(t *testing.T) {
 		if got, want := strings.Join(labels, " "), "reset entry premain main main_cont booted main thread"; got != want {
 			t.Errorf("%s: marks %s, want %s", r.Kind, got, want)
 		}
+		if r.Kind == boottrace.Counting && (r.Instructions < 6_000_000 || r.Instructions > 6_010_000 || rec.Exact.Instructions() != r.Instructions) {
+			t.Errorf("%d instructions, %d in the profile", r.Instructions, rec.Exact.Instructions())
+		}
 		if r.Until != "mark:booted" || r.ReadyNanos >= r.ExitNanos && r.Kind == boottrace.Timed {
 			t.Errorf("%s: ready at %d (%s), exit at %d", r.Kind, r.ReadyNanos, r.Until, r.ExitNanos)
 		}

@@ -22,6 +22,7 @@ import (
 type machineFlags struct {
 	machine, firmware, accel string
 	memory                   appconfig.Size
+	cpus                     int
 	timeout                  time.Duration
 	json, quiet, verbose     bool
 }
@@ -32,6 +33,7 @@ func (m *machineFlags) flags(cmd *cobra.Command) {
 	f.StringVar(&m.firmware, "firmware", "", "qboot or seabios (default: qboot on microvm, seabios elsewhere)")
 	f.StringVar(&m.accel, "accel", string(qemu.Auto), "auto, kvm or tcg; auto takes KVM if a small guest ran under it")
 	f.Var(&m.memory, "memory", "the guest's RAM, whole MiB, as 64M (default: the image's, or 64M)")
+	f.IntVar(&m.cpus, "smp", 1, "how many virtual CPUs the guest has")
 	f.DurationVar(&m.timeout, "timeout", time.Minute, "how long each boot may take before it is stopped and has failed")
 	f.BoolVar(&m.json, "json", false, "print one JSON object instead of text")
 	f.BoolVarP(&m.quiet, "quiet", "q", false, "no progress and no notes")
@@ -46,10 +48,14 @@ func (m *machineFlags) flags(cmd *cobra.Command) {
 
 // config returns the machine; hints are the image's, which flags win over.
 func (m *machineFlags) config(hints image.Machine) (qemu.Config, error) {
+	if m.cpus < 1 || m.cpus > qemu.MaxCPUs {
+		return qemu.Config{}, usagef("--smp %d: want 1 to %d", m.cpus, qemu.MaxCPUs)
+	}
 	if m.timeout <= 0 {
 		return qemu.Config{}, usagef("--timeout %v: want a time of more than 0", m.timeout)
 	}
 	c := qemu.Config{
+		CPUs:        m.cpus,
 		Machine:     qemu.Machine(first(m.machine, hints.Type, string(qemu.MicroVM))),
 		MemoryBytes: int64(first(m.memory, appconfig.Size(hints.MemoryBytes), qemu.DefaultMemory)),
 	}
@@ -179,7 +185,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.DurationVar(&o.maxBoot, "max-boot", 0, "budget: the median boot may take this long, as 100ms")
 	f.Var(&o.maxMemory, "max-memory", "budget: this much guest memory may be touched, as 8M")
 	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
-	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
+	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
 	f.BoolVar(&o.io, "io", false, "record each disk request, in a boot of its own and in the counting boots")

@@ -98,10 +98,10 @@ func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 
 // sampleBoot makes one sampling boot up to ready and returns its samples, in order.
 func (p *plan) sampleBoot(ctx context.Context, random *rand.Rand) ([]snapshot, sample.Stats, error) {
-	w := &watcher{until: p.until, flavour: p.target.flavour, ready: make(chan struct{}), again: make(chan struct{}), milestones: p.milestones}
+	w := &watcher{until: p.until, flavour: p.target.flavour, portMarks: p.portMarks, ready: make(chan struct{}), again: make(chan struct{}), milestones: p.milestones}
 	c := p.config
 	c.Monitor, c.Paused = true, true
-	events := qemu.Events{Console: w.console, Mark: w.marks}
+	events := qemu.Events{Console: w.console, Mark: w.marks, Port: w.port}
 	if c.Accel != qemu.KVM && len(p.milestones) > 0 {
 		for _, m := range p.milestones {
 			c.Points = append(c.Points, m.point)
@@ -149,7 +149,7 @@ func (p *plan) sampleBoot(ctx context.Context, random *rand.Rand) ([]snapshot, s
 	if err != nil {
 		return nil, stats, p.explain(err, w)
 	}
-	marks := slices.Clone(w.stream.Marks)
+	marks := slices.Concat(w.stream.Marks, w.onPorts)
 	if result.Counts != nil {
 		marks = append(marks, p.milestoneMarks(result.Counts.Marks)...)
 	}

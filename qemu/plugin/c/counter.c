@@ -102,14 +102,63 @@ size_t code_of(struct qemu_plugin_insn *insn, unsigned char *p, size_t max)
 /* What an execution callback gets: which point it was, and where. */
 struct site { struct point *point; uint64_t addr; };
 
+/* Bytes that the guest writes to I/O ports. The devices there append them to logs while the instruction executes, so a log that has
+ * grown since was written to by the last instruction that writes to ports. A log is a point after the others. Its
+ * first few bytes begin phases. */
+
+enum { MAX_LOGS = 32, LOG_PHASES = 8 };
+static struct { int fd; off_t size; } logs[MAX_LOGS];
+static unsigned nlogs;
+static struct { uint64_t addr, instructions, nanos; } outs; /* the last one */
+int outs_pending;
+
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void outs_done(void)
+{
+	outs_pending = 0;
+	for (unsigned i = 0; i < nlogs; i++) {
+		off_t size = lseek(logs[i].fd, 0, SEEK_END);
+		for (; logs[i].size < size; logs[i].size++) {
+			if (nmarks == MAX_MARKS)
+				return;
+			marks[nmarks++] = (struct mark){ npoints + i, outs.addr, outs.instructions, outs.nanos };
+			if (tree && logs[i].size < LOG_PHASES)
+				tree_phase(nmarks - 1);
+		}
+	}
+}
+
+static void outs_begins(unsigned vcpu, void *udata)
+{
+	(void)vcpu;
+	if (outs_pending)
+		outs_done();
+	outs.addr = (uint64_t)(uintptr_t)udata;
+	outs.instructions = counted() + (uint64_t)counting;
+	outs.nanos = nanoseconds();
+	outs_pending = 1;
+}
+
+static int writes_port(const unsigned char *p, size_t n)
+{
+	size_t i = operation(p, n);
+	return i < n && ((p[i] & 0xf6) == 0xe6 || (p[i] & 0xfe) == 0x6e); /* e6, e7, ee, ef, 6e, 6f */
+}
+
 /* It runs before the inline add of its own instruction, because it was registered before that. */
 static void reached(unsigned vcpu, void *udata)
 {
 	struct site *s = udata;
-	struct timespec now;
 	(void)vcpu;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	struct mark m = { (uint64_t)(s->point - points), s->addr, counted(), (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec };
+	if (outs_pending)
+		outs_done();
+	struct mark m = { (uint64_t)(s->point - points), s->addr, counted(), nanoseconds() };
 	if (live >= 0 && write(live, &m, sizeof m) != (ssize_t)sizeof m)
 		live = -1; /* nobody listens any more */
 	if (nmarks < MAX_MARKS)
@@ -149,6 +198,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		watch(insn, qemu_plugin_insn_vaddr(insn), code + at, end - at);
+		if (nlogs && writes_port(code + at, end - at))
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, outs_begins, CB_NO_REGS, (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
 		if (counting)
 			count(insn);
 		at += qemu_plugin_insn_size(insn);
@@ -174,8 +225,10 @@ static uint64_t pss(void)
 
 static void ended(qemu_plugin_id_t id, void *unused)
 {
-	uint64_t header[6] = { 0, counted(), blocks, pss(), nmarks, 0 };
 	(void)id, (void)unused;
+	if (outs_pending)
+		outs_done();
+	uint64_t header[6] = { 0, counted(), blocks, pss(), nmarks, 0 };
 	if (tree)
 		tree_end();
 	header[5] = tree;
@@ -224,6 +277,8 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 			ram = (int)n;
 		} else if (!strncmp(argv[i], "live=", 5) && number(argv[i] + 5, 0, &end, &n)) {
 			live = (int)n;
+		} else if (!strncmp(argv[i], "log=", 4) && nlogs < MAX_LOGS && number(argv[i] + 4, 0, &end, &n)) {
+			logs[nlogs++].fd = (int)n;
 		} else if (!strcmp(argv[i], "count=off")) {
 			counting = 0;
 		} else if (!strcmp(argv[i], "tree=on")) {

@@ -65,6 +65,22 @@ static inline void *reserve(size_t n)
 	return p;
 }
 
+/* operation returns the offset of an instruction's opcode. 0x40 to 0x4f are prefixes where something follows them: in code of
+ * 16 and 32 bits they are instructions of one byte. */
+static inline size_t operation(const unsigned char *p, size_t n)
+{
+	size_t i = 0;
+	while (i + 1 < n && (p[i] == 0x66 || p[i] == 0x67 || (p[i] & 0xe7) == 0x26 || (p[i] & 0xfe) == 0x64 || p[i] == 0xf0 || (p[i] & 0xfe) == 0xf2))
+		i++;
+	if (i + 1 < n && (p[i] & 0xf0) == 0x40)
+		i++;
+	return i;
+}
+
+/* Outs are instructions that write to I/O ports. One is done before the next block, and before an execution is noted. */
+extern int outs_pending;
+void outs_done(void);
+
 /* tree.c */
 
 void tree_begin(int memory, int ram);

@@ -25,6 +25,7 @@ struct block {
 	uint32_t n, id;
 	uint32_t node, cell; /* the cell of the node in which it was executed last */
 	uint32_t caller;     /* the context in which its call was made last */
+	uint8_t cpu; /* that executed it last */
 	uint8_t kind, ncode;
 	unsigned char code[16];
 	struct block *same; /* next of the same hash */
@@ -43,7 +44,7 @@ struct node {
 };
 
 struct cell {
-	uint32_t node, block;
+	uint32_t node, block; /* block: its number, and above CPU_SHIFT the vCPU's */
 	uint64_t count;
 	uint64_t pages;
 };
@@ -71,6 +72,7 @@ struct logged { uint32_t cell, pages; uint64_t count; };
 
 enum {
 	MAX_CPUS = 256,
+	CPU_SHIFT = 24,
 	MAX_NODES = 1 << 24,
 	MAX_CELLS = 1 << 26,
 	MAX_LOG = 1 << 27,
@@ -90,6 +92,7 @@ static struct logged *entries;
 static struct { uint64_t mark, entries; } phases[MAX_PHASES];
 static uint64_t nnodes, ncells, nentries, nphases, lost, loaded;
 static uint32_t active; /* the cell that executes */
+static uint8_t running; /* the vCPU that does */
 static uint64_t last;   /* instructions that are in cells already */
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -472,21 +475,26 @@ static void mappings_change(unsigned vcpu, void *udata)
 static void executes(unsigned vcpu, void *udata)
 {
 	struct block *b = udata;
-	struct cpu *c = &cpus[vcpu % MAX_CPUS];
+	uint8_t cpu = (uint8_t)(vcpu % MAX_CPUS);
+	struct cpu *c = &cpus[cpu];
 	uint64_t now = counted();
 	cells[active].count += now - last;
 	last = now;
+	if (outs_pending)
+		outs_done();
 	struct block *p = c->prev;
 	if (!p && ram_fd >= 0)
 		look_at_ram();
 	if (p && b->pc != p->next[0] && (b->pc != p->next[1] || p->kind == CALLS))
-		moved(c, p, b->pc, now - c->before);
+		moved(c, p, b->pc, cpu == running ? now - c->before : p->n); /* vCPUs take turns between blocks */
+	running = cpu;
 	c->prev = b;
 	c->before = now;
 	c->slot = 0;
-	if (b->node != c->node) {
+	if (b->node != c->node || b->cpu != cpu) {
 		b->node = c->node;
-		b->cell = cell_of(c->node, b->id);
+		b->cpu = cpu;
+		b->cell = cell_of(c->node, b->id | (uint32_t)cpu << CPU_SHIFT);
 	}
 	active = b->cell;
 }
@@ -499,18 +507,6 @@ static void stack_access(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vad
 }
 
 /* Code. */
-
-/* operation returns the offset of an instruction's opcode. 0x40 to 0x4f are prefixes where something follows them: in code of
- * 16 and 32 bits they are instructions of one byte. */
-static size_t operation(const unsigned char *p, size_t n)
-{
-	size_t i = 0;
-	while (i + 1 < n && (p[i] == 0x66 || p[i] == 0x67 || (p[i] & 0xe7) == 0x26 || (p[i] & 0xfe) == 0x64 || p[i] == 0xf0 || (p[i] & 0xfe) == 0xf2))
-		i++;
-	if (i + 1 < n && (p[i] & 0xf0) == 0x40)
-		i++;
-	return i;
-}
 
 static uint64_t target(const unsigned char *p, size_t n, size_t operand, uint64_t end)
 {
@@ -578,8 +574,10 @@ static struct block *block_for(struct block *b)
 			o->next[0] == b->next[0] && o->next[1] == b->next[1] && !memcmp(o->code, b->code, sizeof b->code))
 			return o;
 	struct block *o = malloc(sizeof *o);
-	if (!o || nblocks >= UINT32_MAX)
+	if (!o)
 		die("firstlight plugin");
+	if (nblocks == 1 << CPU_SHIFT)
+		die("firstlight plugin: the guest's code is too large");
 	*o = *b;
 	o->id = (uint32_t)nblocks++;
 	o->node = UINT32_MAX;

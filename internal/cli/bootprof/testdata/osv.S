@@ -1,7 +1,7 @@
 /*
  * A stand-in for an OSv kernel, which behaves as one does towards the outside: it enters by PVH, goes through functions with the
  * names of OSv's (arch/x64/loader.cc, loader.cc), prints how long its boot took, or its chart if the command line has --bootchart,
- * writes 123 to port 0x3f0, runs an app that prints the command line, and resets by port 0x64 and a triple fault.
+ * writes 123 to port 0x3f0 (and before that, unlike OSv, 6 and 7 to port 0xf4), runs an app that prints the command line, and resets by port 0x64 and a triple fault.
  *
  *	DEAD	resets before it has booted
  */
@@ -33,6 +33,10 @@ _start:				/* ebx: struct hvm_start_info, with the command line's address at 24 
 	.endm
 
 	function premain 1
+	mov $6, %al
+	out %al, $0xf4
+	inc %al
+	out %al, $0xf4
 	ret
 	.size premain, . - premain
 
