@@ -27,6 +27,7 @@ type Root struct {
 // Leaf is a run of virtual addresses that a page table maps.
 type Leaf struct {
 	Virt, Phys, Size  uint64
+	Root              int  // index of the first address space that has it
 	User, Write, Exec bool // what its own entry allows; those of the levels above may allow less, but for User, which takes all
 }
 
@@ -137,8 +138,8 @@ const (
 // walked once.
 func (t *Tables) Walk(roots []Root, table func(addr uint64), leaf func(Leaf)) error {
 	w := &walk{t: t, table: table, leaf: leaf, seen: make(map[visit]bool)}
-	for _, r := range roots {
-		w.top = r.Levels
+	for i, r := range roots {
+		w.root, w.top = i, r.Levels
 		w.visit(visit{r.Addr, r.Levels, true}, 0)
 	}
 	return w.err
@@ -155,6 +156,7 @@ type walk struct {
 	table func(uint64)
 	leaf  func(Leaf)
 	seen  map[visit]bool
+	root  int
 	top   int // level of the root
 	n     int // entries
 	pages int
@@ -191,7 +193,7 @@ func (w *walk) visit(v visit, virt uint64) {
 		switch {
 		case v.level == 1 || e&large != 0 && v.level <= 3:
 			size := uint64(1) << shift
-			l := Leaf{Virt: at, Phys: e & addrMask &^ (size - 1), Size: size, User: usable, Write: e&writable != 0, Exec: e&noExec == 0}
+			l := Leaf{Virt: at, Phys: e & addrMask &^ (size - 1), Size: size, Root: w.root, User: usable, Write: e&writable != 0, Exec: e&noExec == 0}
 			if w.pages += w.t.m.From(l.Phys+size) - w.t.m.From(l.Phys); w.pages > maxPages {
 				w.err = fmt.Errorf("%w: its page tables map too much", ErrMemory)
 				return

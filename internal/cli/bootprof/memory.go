@@ -1,8 +1,11 @@
 package bootprof
 
 import (
+	"cmp"
 	"debug/elf"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
@@ -73,6 +76,13 @@ func (p *plan) setMemory(run *boottrace.Run, vm *qemu.VM) error {
 	return nil
 }
 
+// note keeps a note for the user, once.
+func (p *plan) note(n string) {
+	if !slices.Contains(p.notes, n) {
+		p.notes = append(p.notes, n)
+	}
+}
+
 // regions sums up the touched memory by owner. What of all was not looked at is of no known one.
 func (s *survey) regions(all uint64) []boottrace.Region {
 	var bytes [numOwners]uint64
@@ -107,9 +117,16 @@ func (p *plan) survey(src guestmem.Source) (*survey, error) {
 	for _, seg := range p.target.segments {
 		s.segment(seg)
 	}
-	if err := s.walk(p.target); err != nil {
-		return nil, err
+	if p.contents == nil {
+		p.contents = p.readContents()
+		if p.contents.left {
+			p.note(fmt.Sprintf("not all of the guest's files and disks were looked for in its memory: of each kind %d MiB", maxContents>>20))
+		}
 	}
+	if err := s.walk(p); err != nil {
+		p.note(err.Error())
+	}
+	s.alike(p.contents)
 	return s, nil
 }
 
@@ -139,18 +156,112 @@ func (s *survey) segment(seg elf.ProgHeader) {
 	s.own(ownBSS, file, end)
 }
 
+// maxUserPages bounds the pages of programs that are looked at.
+const maxUserPages = 1 << 20
+
 // walk finds the page tables, and by them what pages are mapped for.
-func (s *survey) walk(t *target) error {
-	roots, where := s.roots(t)
+func (s *survey) walk(p *plan) error {
+	roots, where := s.roots(p.target)
+	var users []guestmem.Leaf
 	err := s.tables.Walk(roots, func(addr uint64) { s.own(ownTables, addr, addr+1) }, func(l guestmem.Leaf) {
-		if o := where(l); o != ownOther {
-			s.own(o, l.Phys, l.Phys+l.Size)
+		switch {
+		case !l.User:
+			if o := where(l); o != ownOther {
+				s.own(o, l.Phys, l.Phys+l.Size)
+			}
+		case s.From(l.Phys) < s.From(l.Phys+l.Size) && len(users) < maxUserPages:
+			users = append(users, l)
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("looking at the guest's page tables: %w", err)
 	}
+	s.apps(users, p.contents)
 	return nil
+}
+
+// stackRoom is how far below the highest address of a program its stack may reach and nothing else lies: both our kernel and Linux
+// keep that much free by default.
+const stackRoom = 8 << 20
+
+// placed is a program or a library at which it was mapped in an address space.
+type placed struct {
+	root, file int
+	bias       uint64
+}
+
+// apps tells what pages that programs may touch are for.
+func (s *survey) apps(users []guestmem.Leaf, c *contents) {
+	votes := make(map[placed]int)
+	top := make(map[int]uint64) // of each address space, but for what the kernel shows of itself
+	for _, l := range users {
+		i := s.From(l.Phys)
+		if s.owners[i] > ownEntry {
+			top[l.Root] = max(top[l.Root], l.Virt+l.Size)
+		}
+		b, ok := c.files[s.Pages[i].Sum]
+		if !ok || !l.Exec {
+			continue
+		}
+		for _, seg := range c.programs[b.file] {
+			if start := seg.Off &^ (pageSize - 1); seg.Flags&elf.PF_X != 0 && b.off >= start && b.off < seg.Off+seg.Filesz {
+				votes[placed{l.Root, b.file, l.Virt - (seg.Vaddr&^(pageSize-1) + b.off - start)}]++
+			}
+		}
+	}
+	places := slices.SortedFunc(maps.Keys(votes), func(a, b placed) int {
+		return cmp.Or(votes[b]-votes[a], a.root-b.root, a.file-b.file, cmp.Compare(a.bias, b.bias))
+	})
+	for _, l := range users {
+		o := ownAppHeap
+		switch {
+		case l.Exec:
+			o = ownAppText
+		case l.Virt+stackRoom >= top[l.Root]:
+			o = ownAppStack
+		}
+		for _, at := range places {
+			if seg := c.programs[at.file].segment(l.Virt - at.bias); at.root == l.Root && seg != ownOther {
+				o = seg
+				break
+			}
+		}
+		s.own(o, l.Phys, l.Phys+l.Size)
+	}
+}
+
+// segment tells what the page at a link-time address is for.
+func (p program) segment(virt uint64) owner {
+	for _, seg := range p {
+		start, file := seg.Vaddr&^(pageSize-1), seg.Vaddr+seg.Filesz
+		switch {
+		case virt < start || virt >= seg.Vaddr+seg.Memsz:
+		case seg.Flags&elf.PF_X != 0:
+			return ownAppText
+		case seg.Flags&elf.PF_W == 0:
+			return ownAppRodata
+		case virt < file:
+			return ownAppData
+		default:
+			return ownAppBSS
+		}
+	}
+	return ownOther
+}
+
+// alike tells pages by their content: those of files, disks and the initial RAM disk.
+func (s *survey) alike(c *contents) {
+	for i, page := range s.Pages {
+		o := ownOther
+		if _, ok := c.files[page.Sum]; ok {
+			o = ownPageCache
+		} else if c.disks[page.Sum] {
+			o = ownDisk
+		} else if c.initrd[page.Sum] {
+			o = ownInitrd
+		}
+		s.owners[i] = min(s.owners[i], o)
+	}
 }
 
 // roots returns the guest's address spaces, none if they cannot be told, and what pages are for by where they are mapped.
