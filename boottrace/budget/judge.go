@@ -119,7 +119,18 @@ func (r *Result) unmeasured(format string, args ...any) {
 
 // counts judges what is counted: it is what it is in one boot, up to the spread.
 func (r *Result) counts(rec, base *Side) {
-	values, why := rec.counts(r.Limit)
+	// Counting boots first: they touch the same memory each time. Boots of different kinds are not compared.
+	kind := boottrace.Counting
+	values, why := rec.counts(r.Limit, kind)
+	if others := base; r.Metric == Touched || r.Metric == RSS || r.Metric == PSS {
+		if r.Reference == None {
+			others = rec
+		}
+		if v, _ := others.counts(r.Limit, kind); len(v) == 0 || len(values) == 0 {
+			kind = boottrace.Timed
+			values, why = rec.counts(r.Limit, kind)
+		}
+	}
 	s, ok := boottrace.NewStats(values)
 	if !ok {
 		r.unmeasured("%s", why)
@@ -133,7 +144,7 @@ func (r *Result) counts(rec, base *Side) {
 		r.Verdict = exact.Verdict
 		return
 	}
-	values, why = base.counts(r.Limit)
+	values, why = base.counts(r.Limit, kind)
 	b, ok := boottrace.NewStats(values)
 	if !ok {
 		r.unmeasured("the baseline has none: %s", why)
@@ -152,19 +163,16 @@ func (r *Result) counts(rec, base *Side) {
 	}
 }
 
-// counts returns the values that a limit is about, or why there are none.
-func (s *Side) counts(l *Limit) (values []float64, why string) {
-	of := func(kind boottrace.Kind, value func(*boottrace.Run) uint64) {
+// counts returns the values that a limit is about, in boots of a kind if they are of boots; or why there are none.
+func (s *Side) counts(l *Limit, kind boottrace.Kind) (values []float64, why string) {
+	of := func(value func(*boottrace.Run) uint64) []float64 {
+		var all []float64
 		for _, run := range s.rec.Of(kind) {
 			if v := value(run); v > 0 {
-				values = append(values, float64(v))
+				all = append(all, float64(v))
 			}
 		}
-	}
-	either := func(value func(*boottrace.Run) uint64) {
-		if of(boottrace.Timed, value); len(values) == 0 {
-			of(boottrace.Counting, value)
-		}
+		return all
 	}
 	switch l.Metric {
 	case Instructions:
@@ -174,19 +182,19 @@ func (s *Side) counts(l *Limit) (values []float64, why string) {
 		case l.Phase != "":
 			return s.phases(l.Phase, boottrace.Counting)
 		}
-		of(boottrace.Counting, func(r *boottrace.Run) uint64 { return r.Instructions })
+		values = of(func(r *boottrace.Run) uint64 { return r.Instructions })
 		return values, "this kernel does not tell when its output starts; with --until exit the whole boot is counted"
 	case Touched:
-		either(func(r *boottrace.Run) uint64 { return r.TouchedBytes })
+		values = of(func(r *boottrace.Run) uint64 { return r.TouchedBytes })
 	case RSS:
-		either(func(r *boottrace.Run) uint64 {
+		values = of(func(r *boottrace.Run) uint64 {
 			if r.Memory == nil {
 				return 0
 			}
 			return r.Memory.RSSBytes
 		})
 	case PSS:
-		either(func(r *boottrace.Run) uint64 { return r.PSSBytes })
+		values = of(func(r *boottrace.Run) uint64 { return r.PSSBytes })
 	case ImageSize:
 		if s.rec.ImageBytes == 0 {
 			return nil, "the recording does not have it: it was made by an older bootprof"

@@ -76,13 +76,13 @@ func (r *Result) times(rec, base *Side, low, high float64) {
 		r.interval(values(all, func(t timing) float64 { return t.nanos / t.floor }), low, high)
 	case r.Reference == Floor:
 		r.Bound = r.Plus
-		r.interval(values(all, func(t timing) float64 { return t.nanos - t.floor }), low, high)
+		above := func(t timing) float64 { return t.nanos - t.floor }
+		r.interval(values(all, above), low, high)
+		r.busy(all, above, low, high)
 	default:
 		r.Bound = r.Plus
 		r.interval(nanos, low, high)
-		if r.Verdict == Fail {
-			r.busy(floored(all), low, high)
-		}
+		r.busy(floored(all), func(t timing) float64 { return t.nanos }, low, high)
 	}
 	if r.Verdict == Undecided && r.Why == "" {
 		r.Why = fmt.Sprintf("%d timed boots do not tell", r.Runs)
@@ -104,19 +104,19 @@ func (r *Result) interval(values []float64, low, high float64) {
 	r.judge()
 }
 
-// busy takes back that an absolute limit is exceeded if it is not at the speed that the host had in the better boots: the lower
-// quartile of their floors.
-func (r *Result) busy(all []timing, low, high float64) {
-	if len(all) == 0 {
+// busy takes back that a limit in milliseconds is exceeded, by what value gives, if it is not at the speed that the host had in the
+// better boots: the lower quartile of their floors.
+func (r *Result) busy(all []timing, value func(timing) float64, low, high float64) {
+	if r.Verdict != Fail || len(all) == 0 {
 		return
 	}
 	floors := slices.Sorted(slices.Values(values(all, func(t timing) float64 { return t.floor })))
 	quiet := floors[len(floors)/4]
 	at := *r
-	at.interval(values(all, func(t timing) float64 { return t.nanos / t.floor * quiet }), low, high)
+	at.interval(values(all, func(t timing) float64 { return value(t) / t.floor * quiet }), low, high)
 	if at.Verdict != Fail {
 		r.Verdict = Undecided
-		r.Why = fmt.Sprintf("the host was busy: the floor took %.1f to %.1f ms, and without that the boot may be within the limit", floors[0]/1e6, floors[len(floors)-1]/1e6)
+		r.Why = fmt.Sprintf("the host was busy: the floor took %.1f to %.1f ms, and at its better speed the boot may be within the limit", floors[0]/1e6, floors[len(floors)-1]/1e6)
 	}
 }
 

@@ -193,26 +193,17 @@ func (o *gateOptions) boots(cmd *cobra.Command, g *gate, args, appArgs []string)
 		g.judge(1)
 		return nil
 	}
-	looks := lookAt(o.maxRuns)
+	looks := budget.Looks(o.maxRuns)
 	for have, i := 0, 0; i < len(looks); have, i = looks[i], i+1 {
 		if err := boots(series{timed: looks[i] - have, floor: true}); err != nil {
 			return err
 		}
 		g.judge(len(looks))
-		if !slices.ContainsFunc(g.results, func(r budget.Result) bool { return r.Metric == budget.Time && r.Verdict == budget.Undecided }) {
+		if !budget.MoreWouldTell(g.results) {
 			break
 		}
 	}
 	return nil
-}
-
-// lookAt returns after how many timed boots the limits are looked at: 8, and then twice as many each time.
-func lookAt(most int) []int {
-	var looks []int
-	for n := 8; n < most; n *= 2 {
-		looks = append(looks, n)
-	}
-	return append(looks, most)
 }
 
 // verdict is the error that the gate ends with: what failed, then what could not be measured.
