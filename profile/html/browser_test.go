@@ -88,6 +88,7 @@ func TestBrowser(t *testing.T) {
 		})
 	}
 	t.Run("timeline", func(t *testing.T) { b.open(t, full, 1000).timeline() })
+	t.Run("flame graph", func(t *testing.T) { b.open(t, full, 1000).flame() })
 	t.Run("theme", func(t *testing.T) { b.open(t, full, 1000).theme() })
 }
 
@@ -197,6 +198,81 @@ func (p *tab) timeline() {
 	for i := range 3 {
 		eval[bool](p, fmt.Sprintf("document.querySelectorAll('#timeline-tools button')[%d].click() || true", i))
 		changes(fmt.Sprint("button ", i))
+	}
+}
+
+// Pieces of the flame graph.
+const (
+	flameCanvas = "document.querySelector('#flame canvas')"
+	flameStatus = "document.getElementById('flame-status').textContent"
+	flamePath   = "document.getElementById('flame-path').textContent"
+)
+
+// flame checks that the flame graph is searched, zoomed by keys and mouse, and weighed by memory.
+func (p *tab) flame() {
+	total := fmt.Sprint("all · ", count(float64(recorded(5000).Exact.Instructions())), " instructions, 100.0 % of all")
+	if got := eval[string](p, flameStatus); got != total {
+		p.t.Errorf("the flame graph begins with %q, want %q", got, total)
+	}
+	eval[bool](p, flameCanvas+".focus() || true")
+	p.press("ArrowDown", "ArrowDown", "ArrowRight", "ArrowLeft")
+	chosen := eval[string](p, flameStatus)
+	if !strings.Contains(chosen, "of its caller") {
+		p.t.Errorf("the arrow keys lead to %q", chosen)
+	}
+	picture := eval[string](p, flameCanvas+".toDataURL()")
+	p.press("Enter")
+	if got := eval[string](p, flamePath); !strings.HasPrefix(got, "all") || strings.Count(got, "") < 6 || eval[string](p, flameCanvas+".toDataURL()") == picture {
+		p.t.Errorf("Enter leads to %q", got)
+	}
+	p.press("Escape")
+	if got := eval[int](p, "document.querySelectorAll('#flame-path li').length"); got != 2 {
+		p.t.Errorf("Escape leads to a path of %d", got)
+	}
+	eval[bool](p, "document.querySelector('#flame-path button').click() || true")
+	if got := eval[string](p, flamePath); got != "all" {
+		p.t.Errorf("the path's first button leads to %q", got)
+	}
+
+	// The colour of what was found is nowhere else.
+	marked := `(() => { const probe = document.createElement('i'); probe.style.color = 'var(--hit)'; document.body.append(probe);
+		const want = getComputedStyle(probe).color.match(/\d+/g).map(Number); probe.remove();
+		const c = ` + flameCanvas + `, d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
+		for (let i = 0; i < d.length; i += 4) if (d[i] === want[0] && d[i + 1] === want[1] && d[i + 2] === want[2]) n++;
+		return n })()`
+	if n := eval[int](p, marked); n > 0 {
+		p.t.Errorf("%d pixels are marked before a search", n)
+	}
+	eval[bool](p, "document.querySelector('#flame-tools input').focus() || true")
+	p.press("i", "n", "i", "t", "_")
+	found := eval[string](p, "document.getElementById('found').textContent")
+	if n := eval[int](p, marked); n == 0 || !strings.Contains(found, "functions, ") {
+		p.t.Errorf("the search marks %d pixels, and says %q", n, found)
+	}
+	p.press("q", "q")
+	if got := eval[string](p, "document.getElementById('found').textContent"); got != "0 functions, 0.0 %" {
+		p.t.Errorf("a search in vain says %q", got)
+	}
+	eval[bool](p, "document.querySelector('#functions button').click() || true")
+	if n := eval[int](p, marked); n == 0 {
+		p.t.Error("a function of the table is not marked")
+	}
+
+	eval[bool](p, "[...document.querySelectorAll('#flame-tools button')].find(b => b.textContent === 'Touched memory').click() || true")
+	if got := eval[string](p, flameStatus); !strings.Contains(got, "iB, 100.0 % of all") {
+		p.t.Errorf("by memory it says %q", got)
+	}
+	eval[bool](p, "[...document.querySelectorAll('#flame-tools button')].find(b => b.textContent === 'By size').click() || true")
+	p.press("0")
+	box := eval[[]float64](p, "("+flameCanvas+".scrollIntoView(), (r => [r.left, r.top, r.width])("+flameCanvas+".getBoundingClientRect()))")
+	p.mouse("mouseMoved", box[0]+20, box[1]+30, nil)
+	if tip := eval[string](p, "document.getElementById('tip').textContent"); !strings.Contains(tip, "of all") {
+		p.t.Errorf("the tooltip says %q", tip)
+	}
+	p.mouse("mousePressed", box[0]+20, box[1]+30, map[string]any{"button": "left", "buttons": 1, "clickCount": 1})
+	p.mouse("mouseReleased", box[0]+20, box[1]+30, map[string]any{"button": "left", "clickCount": 1})
+	if got := eval[int](p, "document.querySelectorAll('#flame-path li').length"); got != 2 {
+		p.t.Errorf("a click leads to a path of %d", got)
 	}
 }
 

@@ -54,10 +54,10 @@ func newData(r *boottrace.Recording, v *view) *data {
 		}
 		slices.SortStableFunc(d.Marks, func(a, b mark) int { return int(a.Nanos - b.Nanos) })
 	}
+	for _, p := range []*boottrace.Profile{r.Exact, r.Sampled} {
+		if t := newTree(p); t != nil {
+			d.Profiles = append(d.Profiles, t)
+		}
+	}
 	return d
 }
-
-// tree is a profile of calls.
-type tree struct{}
-
-func (t *tree) metricNames() []string { return nil }

@@ -3,6 +3,7 @@ package html
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -67,6 +68,14 @@ func printable(b []byte) string {
 		}
 		return r
 	}, strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)))
+}
+
+// place formats a line of a source file.
+func place(file string, line int) string {
+	if file == "" || line <= 0 {
+		return file
+	}
+	return file + ":" + strconv.Itoa(line)
 }
 
 // number makes a float fit for JSON, which has neither infinities nor NaN.

@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -74,13 +75,9 @@ type segment struct {
 
 // Write writes the report of a recording. The same recording gives the same bytes.
 func Write(w io.Writer, r *boottrace.Recording) error {
-	p := r.Exact
-	if p == nil {
-		p = r.Sampled
-	}
 	v := &view{
 		Policy: policy, Style: template.CSS(style), Script: template.JS(script),
-		Report: profile.NewReport(r, p), Sum: r.Summarize(), RAM: float64(r.MemoryBytes),
+		Report: profile.NewReport(r, nil), Sum: r.Summarize(), RAM: float64(r.MemoryBytes),
 	}
 	for _, p := range v.Sum.Phases {
 		v.total += p.Nanos
@@ -119,6 +116,22 @@ func (v *view) about(r *boottrace.Recording) {
 		v.About = fmt.Sprintf("The median boot of %d", len(r.Of(boottrace.Timed)))
 	}
 	v.About += ", on the host's clock from the start of the VMM until it was ready."
+}
+
+// AboutProfile says how the flame graph was measured.
+func (v *view) AboutProfile() string {
+	var about []string
+	for _, t := range v.Data.Profiles {
+		switch {
+		case t.Kind == boottrace.Sampled:
+			about = append(about, "Sampled: the registers of the guest, now and then, in boots of their own.")
+		case t.has("touched"):
+			about = append(about, "Exact: every instruction of a counting boot, under TCG, and the functions that touched memory first.")
+		default:
+			about = append(about, "Exact: every instruction of a counting boot, under TCG.")
+		}
+	}
+	return strings.Join(about, " ") + " Phases are on top, what each function called below it, in the order of the first calls."
 }
 
 // Share formats a part of the median boot.
@@ -202,7 +215,7 @@ func (v *view) missing() {
 		{v.Sum.FloorNanos == nil, "No floor: it is measured between timed boots, with bootprof qemu -n 2 or more."},
 		{v.Sum.Instructions == nil, "No instructions: bootprof qemu --counting 1 counts them in a boot of its own."},
 		{len(v.Data.Profiles) == 0, "No flame graph: bootprof qemu --profile=exact records every call, --profile=sample samples them."},
-		{len(v.Data.Profiles) > 0 && !slices.Contains(v.Data.Profiles[0].metricNames(), "touched"), "No memory in the flame graph: bootprof qemu --profile=exact,memory records which function touched each page first."},
+		{len(v.Data.Profiles) > 0 && !slices.ContainsFunc(v.Data.Profiles, func(t *tree) bool { return t.has("touched") }), "No memory in the flame graph: bootprof qemu --profile=exact,memory records which function touched each page first."},
 		{len(v.Touched) == 0 && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory chart: bootprof qemu --profile=exact,memory records what the guest's memory was for."},
 		{v.IO == nil, "No disk chart: no disk requests were recorded; bootprof qemu --help says how they are."},
 	} {

@@ -330,6 +330,331 @@ if (views.time && $('timeline')) {
   zoomTools($('timeline-tools'), views.time, 'Timeline');
 }
 
+// ---- the flame graph
+
+// Tree is a decoded profile. Nodes are numbers, callers before callees; 0 is the root. Those that are called from a node, and from
+// what it calls, are the nodes after it up to end[node].
+class Tree {
+  constructor(p) {
+    const n = p.count + 1, bytes = Uint8Array.from(atob(p.nodes), (c) => c.charCodeAt(0));
+    Object.assign(this, {kind: p.kind, names: p.names, files: p.files, tones: p.tones, metrics: p.metrics, size: n});
+    this.parent = new Int32Array(n);
+    this.frame = new Int32Array(n);
+    this.depth = new Int32Array(n);
+    this.end = new Int32Array(n);
+    this.self = p.metrics.map(() => new Float64Array(n));
+    let at = 0;
+    const next = () => {
+      for (let v = 0, unit = 1; ; unit *= 128) {
+        const b = bytes[at++];
+        v += (b & 127) * unit;
+        if (b < 128) return v;
+      }
+    };
+    this.frame[0] = -1;
+    for (let i = 1, last = 0; i < n; i++) {
+      for (let up = next(); up > 0; up--) last = this.parent[last];
+      this.parent[i] = last;
+      this.depth[i] = this.depth[last] + 1;
+      this.frame[i] = next();
+      for (const self of this.self) self[i] = next();
+      last = i;
+    }
+    this.end.forEach((_, i) => { this.end[i] = i + 1; });
+    this.total = this.self.map((self) => self.slice());
+    for (let i = n - 1; i > 0; i--) {
+      const p = this.parent[i];
+      if (this.end[i] > this.end[p]) this.end[p] = this.end[i];
+      for (const total of this.total) total[p] += total[i];
+    }
+    this.short = this.names.map(shortName);
+    this.tone = new Uint8Array(n); // of the phase
+    for (let i = 1, phase = 0; i < n; i = this.end[i], phase++) this.tone.fill(this.tones[phase], i, this.end[i]);
+    this.shade = Uint8Array.from(this.names, hash);
+  }
+  name(i) { return i ? this.names[this.frame[i]] : 'all'; }
+  isFunction(i) { return this.depth[i] > 1; }
+  // path returns a node's callers from the root on, and the node itself.
+  path(i) {
+    const path = [i];
+    while (i) path.push(i = this.parent[i]);
+    return path.reverse();
+  }
+}
+
+// shortName leaves the folders of a Go package out.
+function shortName(name) {
+  const paren = name.search(/[([]/), cut = name.lastIndexOf('/', paren < 0 ? name.length : paren);
+  return cut > 0 && !name.includes(' ') ? name.slice(cut + 1) : name;
+}
+
+const units = {instructions: (v) => count(v) + ' instructions', bytes: size, ns: time, samples: (v) => count(v) + ' samples'};
+const rowHeight = 20;
+
+class Flame extends Canvas {
+  constructor(box) {
+    const scroller = box.appendChild(el('div', {className: 'flame'}));
+    const inner = scroller.appendChild(el('div'));
+    super(inner, 'Flame graph: the boot by its calls, callers above callees', 'The arrow keys go from frame to frame, Enter zooms into one, Escape or minus zooms out, 0 shows everything.');
+    Object.assign(this, {scroller, inner, sorted: false, focus: 0, selected: 0, rects: [], rows: 1, query: '', changed: []});
+    scroller.addEventListener('scroll', () => { hideTip(); this.redraw(); });
+    const c = this.canvas;
+    c.addEventListener('keydown', (e) => this.key(e));
+    c.addEventListener('click', (e) => { const r = this.under(e); if (r) this.zoom(r.node); });
+    c.addEventListener('pointermove', (e) => {
+      const r = this.under(e);
+      c.style.cursor = r ? 'pointer' : 'default';
+      if (r) showTip(e.clientX, e.clientY, this.about(r.node)); else hideTip();
+    });
+  }
+  // show shows a tree by one of its metrics.
+  show(tree, metric) {
+    if (tree !== this.tree) Object.assign(this, {focus: 0, selected: 0});
+    Object.assign(this, {tree, metric, total: tree.total[metric], self: tree.self[metric], format: units[tree.metrics[metric].unit], orders: new Map()});
+    if (!this.total[this.focus]) this.focus = this.selected = 0;
+    this.search(this.query);
+    [this.from, this.to] = this.range(this.focus);
+    this.update();
+  }
+  update() {
+    this.changed.forEach((f) => f());
+    this.redraw();
+  }
+  // children returns what a node calls, in the order in which it is drawn; what has nothing of the metric is left out.
+  children(i) {
+    let list = this.orders.get(i);
+    if (!list) {
+      list = [];
+      for (let j = i + 1; j < this.tree.end[i]; j = this.tree.end[j]) if (this.total[j] > 0) list.push(j);
+      if (this.sorted) list.sort((a, b) => this.total[b] - this.total[a]);
+      this.orders.set(i, list);
+    }
+    return list;
+  }
+  // range returns where a node lies among all, in the metric's unit.
+  range(i) {
+    let from = 0;
+    for (let j = i; j; j = this.tree.parent[j]) {
+      for (const k of this.children(this.tree.parent[j])) {
+        if (k === j) break;
+        from += this.total[k];
+      }
+    }
+    return [from, from + this.total[i]];
+  }
+  zoom(i) {
+    this.focus = this.selected = i;
+    const start = [this.from, this.to], end = this.range(i), t0 = performance.now();
+    cancelAnimationFrame(this.moving);
+    const step = (t) => {
+      const part = calm.matches ? 1 : Math.min(1, Math.max(0, t - t0) / 220), ease = 1 - (1 - part) ** 3;
+      this.from = start[0] + (end[0] - start[0]) * ease;
+      this.to = start[1] + (end[1] - start[1]) * ease;
+      this.redraw();
+      if (part < 1) this.moving = requestAnimationFrame(step);
+    };
+    step(t0);
+    this.update();
+  }
+  sort(sorted) {
+    this.sorted = sorted;
+    this.orders = new Map();
+    [this.from, this.to] = this.range(this.focus);
+    this.update();
+  }
+  // search marks the functions whose names contain a text, and adds up what they and their callees used.
+  search(query) {
+    const {tree, total} = this, want = query.trim().toLowerCase();
+    this.query = query;
+    this.matches = null;
+    if (want) {
+      this.matches = Uint8Array.from(tree.names, (name) => name.toLowerCase().includes(want) ? 1 : 0);
+      this.found = 0;
+      const functions = new Set();
+      for (let i = 1, until = 0; i < tree.size; i++) {
+        if (!tree.isFunction(i) || !this.matches[tree.frame[i]] || !total[i]) continue;
+        functions.add(tree.frame[i]);
+        if (i < until) continue; // below another that was found
+        this.found += total[i];
+        until = tree.end[i];
+      }
+      this.functions = functions.size;
+    }
+    this.update();
+  }
+  height() { return Math.min(this.rows * rowHeight, this.scroller.clientHeight || 600); }
+  paint() {
+    if (!this.tree) return;
+    this.layout(this.inner.clientWidth);
+    const h = this.rows * rowHeight + 'px';
+    if (this.inner.style.height !== h) this.inner.style.height = h;
+    this.scroller.style.minHeight = this.scroller.clientHeight + 'px'; // so that what is below stays where it is
+    super.paint();
+  }
+  // layout finds the frames that are wide enough to be seen. Their number is bounded by the pixels, however large the tree is.
+  layout(width) {
+    const {tree, total} = this, scale = width / (this.to - this.from || 1), least = 0.5;
+    this.rects = [];
+    this.rows = 1;
+    const stack = [[0, 0]];
+    while (stack.length) {
+      const [i, at] = stack.pop();
+      const x = (at - this.from) * scale, w = total[i] * scale;
+      if (w < least || x + w < 0 || x > width) continue;
+      const depth = tree.depth[i];
+      this.rects.push({node: i, x: Math.max(x, 0), w: Math.min(x + w, width) - Math.max(x, 0), depth});
+      this.rows = Math.max(this.rows, depth + 1);
+      let from = at;
+      for (const j of this.children(i)) {
+        if (total[j] * scale >= least) stack.push([j, from]);
+        from += total[j];
+      }
+    }
+  }
+  draw(ctx, w, h) {
+    const {tree} = this, top = this.scroller.scrollTop;
+    const inFocus = (i) => i >= this.focus && i < tree.end[this.focus];
+    for (const r of this.rects) {
+      const y = r.depth * rowHeight - top;
+      if (y + rowHeight < 0 || y > h) continue;
+      const i = r.node, hit = this.matches && tree.isFunction(i) && this.matches[tree.frame[i]];
+      let {fill, text} = i ? palette.tones[tree.tone[i]][tree.isFunction(i) ? tree.shade[tree.frame[i]] : 0] : {fill: palette.dim, text: palette.text};
+      if (hit) [fill, text] = [palette.hit, palette.card];
+      else if (this.matches) [fill, text] = [palette.dim, palette.soft];
+      ctx.globalAlpha = inFocus(i) || !i ? 1 : 0.6;
+      ctx.fillStyle = fill;
+      ctx.fillRect(r.x, y, Math.max(r.w - (r.w > 3 ? 1 : 0), 0.5), rowHeight - 1);
+      ctx.globalAlpha = 1;
+      if (r.w >= 28) {
+        this.font(12, tree.depth[i] < 2 ? '600' : '');
+        ctx.fillStyle = inFocus(i) || !i ? text : palette.text;
+        const cut = fit(ctx, i ? tree.short[tree.frame[i]] : `all · ${this.format(this.total[0])}`, r.w - 10);
+        if (cut) ctx.fillText(cut, r.x + 5, y + rowHeight / 2);
+      }
+      if (i === this.selected && document.activeElement === this.canvas) {
+        ctx.strokeStyle = palette.text;
+        ctx.lineWidth = 2;
+        ctx.strokeRect(r.x + 1, y + 1, Math.max(r.w - 3, 1), rowHeight - 3);
+      }
+    }
+  }
+  under(e) {
+    const box = this.canvas.getBoundingClientRect(), x = e.clientX - box.left;
+    const depth = Math.floor((e.clientY - box.top + this.scroller.scrollTop) / rowHeight);
+    return this.rects.find((r) => r.depth === depth && x >= r.x && x < r.x + r.w);
+  }
+  // about says what there is to say of a node, the name first.
+  about(i) {
+    const {tree} = this, all = this.total[0], lines = [i ? tree.name(i) : 'all'];
+    lines.push(`${this.format(this.total[i])}, ${share(this.total[i], all)} of all`);
+    if (tree.parent[i]) lines.push(`${share(this.total[i], this.total[tree.parent[i]])} of its caller`);
+    if (tree.isFunction(i)) lines.push(`${this.format(this.self[i])} by itself, ${share(this.self[i], all)}`);
+    if (tree.files[tree.frame[i]]) lines.push(tree.files[tree.frame[i]]);
+    return lines;
+  }
+  key(e) {
+    if (e.ctrlKey || e.metaKey || e.altKey) return;
+    const {tree} = this, row = tree.depth[this.selected];
+    const beside = (by) => {
+      const list = this.rects.filter((r) => r.depth === row).sort((a, b) => a.x - b.x), at = list.findIndex((r) => r.node === this.selected);
+      return list[at + by]?.node;
+    };
+    const out = () => this.zoom(tree.parent[this.focus]);
+    const act = {
+      'ArrowUp': () => this.select(tree.parent[this.selected]),
+      'ArrowDown': () => this.select(this.rects.filter((r) => tree.parent[r.node] === this.selected && r.node).sort((a, b) => b.w - a.w)[0]?.node),
+      'ArrowLeft': () => this.select(beside(-1)), 'ArrowRight': () => this.select(beside(1)),
+      'Enter': () => this.zoom(this.selected), ' ': () => this.zoom(this.selected), '+': () => this.zoom(this.selected), '=': () => this.zoom(this.selected),
+      'Escape': out, 'Backspace': out, '-': out, '0': () => this.zoom(0), 'Home': () => this.zoom(0),
+    }[e.key];
+    if (!act) return;
+    e.preventDefault();
+    hideTip();
+    act();
+  }
+  select(i) {
+    if (i === undefined) return;
+    this.selected = i;
+    const y = this.tree.depth[i] * rowHeight, {scrollTop: top, clientHeight: h} = this.scroller;
+    if (y < top) this.scroller.scrollTop = y;
+    else if (y + rowHeight > top + h) this.scroller.scrollTop = y + rowHeight - h;
+    this.update();
+  }
+}
+
+const labels = {instructions: 'Instructions', time: 'Time', samples: 'Samples', touched: 'Touched memory'};
+const shownFunctions = 20;
+
+// flameGraph makes the flame graph with its tools, path, status and table of functions.
+function flameGraph() {
+  const flame = new Flame($('flame')), trees = data.profiles.map((p) => new Tree(p)), switches = [];
+  const group = el('div', {className: 'group', role: 'group', 'aria-label': 'What frames are weighed by'});
+  trees.forEach((tree) => tree.metrics.forEach((m, at) => {
+    const button = el('button', {type: 'button', textContent: labels[m.name] + (tree.kind === 'sampled' ? ', sampled' : ''), onclick: () => {
+      flame.show(tree, at);
+      switches.forEach((b) => b.setAttribute('aria-pressed', b === button));
+    }});
+    switches.push(button);
+    group.append(button);
+  }));
+  const order = el('button', {type: 'button', 'aria-pressed': false, textContent: 'By size', title: 'Largest callees first, instead of those called first', onclick: () => {
+    flame.sort(!flame.sorted);
+    order.setAttribute('aria-pressed', flame.sorted);
+  }});
+  const search = el('input', {type: 'search', placeholder: 'Search functions', 'aria-label': 'Search functions', spellcheck: false, oninput: () => flame.search(search.value)});
+  const found = el('output', {className: 'range', id: 'found', 'aria-live': 'polite'});
+  $('flame-tools').append(group, order, search, found);
+  $('flame-tools').hidden = false;
+  flame.changed.push(() => {
+    found.textContent = flame.matches ? `${count(flame.functions)} ${flame.functions === 1 ? 'function' : 'functions'}, ${share(flame.found, flame.total[0])}` : '';
+    crumbs(flame);
+    $('flame-status').textContent = flame.about(flame.selected).join(' · ');
+  });
+  let shown = '';
+  flame.changed.push(() => {
+    const key = [flame.focus, switches.findIndex((b) => b.getAttribute('aria-pressed') === 'true'), trees.indexOf(flame.tree), flame.metric].join();
+    if (key !== shown) functions(flame, (name) => { search.value = name; flame.search(name); search.focus(); });
+    shown = key;
+  });
+  for (const name of ['focus', 'blur']) flame.canvas.addEventListener(name, () => flame.redraw());
+  switches[0].click();
+}
+
+// crumbs shows the way from the root to what was zoomed into, which is short enough to be read.
+function crumbs(flame) {
+  let path = flame.tree.path(flame.focus);
+  const cut = path.length > 7;
+  const item = (i) => el('li', {}, i === flame.focus ? el('span', {'aria-current': 'location', textContent: flame.tree.short[flame.tree.frame[i]] || 'all'}) :
+    el('button', {type: 'button', textContent: flame.tree.short[flame.tree.frame[i]] || 'all', title: flame.tree.name(i), onclick: () => flame.zoom(i)}));
+  const items = path.map(item);
+  if (cut) items.splice(2, items.length - 6, el('li', {textContent: '…'}));
+  $('flame-path').replaceChildren(...items);
+}
+
+// functions lists the functions that used most by themselves, in what was zoomed into.
+function functions(flame, choose) {
+  const {tree, focus} = flame, self = new Map(), total = new Map(), running = new Map(), open = [];
+  for (let i = Math.max(focus, 1); i < tree.end[focus]; i++) {
+    while (open.length && i >= tree.end[open.at(-1)]) {
+      const f = tree.frame[open.pop()];
+      running.set(f, running.get(f) - 1);
+    }
+    if (!tree.isFunction(i) || !flame.total[i]) continue;
+    const f = tree.frame[i];
+    if (flame.self[i]) self.set(f, (self.get(f) || 0) + flame.self[i]);
+    if (!running.get(f)) total.set(f, (total.get(f) || 0) + flame.total[i]); // a recursive function counts once
+    running.set(f, (running.get(f) || 0) + 1);
+    open.push(i);
+  }
+  const all = flame.total[focus], value = flame.tree.metrics[flame.metric].unit === 'instructions' ? count : flame.format;
+  const top = [...self].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, shownFunctions);
+  const cell = (text) => el('td', {className: 'n', textContent: text});
+  $('functions').replaceChildren(...top.map(([f, v]) => el('tr', {}, cell(value(v)), cell(share(v, all)), cell(value(total.get(f))), cell(share(total.get(f), all)),
+    el('td', {}, el('button', {type: 'button', className: 'link', textContent: tree.names[f], onclick: () => choose(tree.names[f])})))));
+}
+
+if (data.profiles && $('flame')) flameGraph();
+
 // ---- light and dark
 
 const dark = matchMedia('(prefers-color-scheme: dark)');
