@@ -38,13 +38,6 @@ type plan struct {
 	contents *contents // of the guest's files; nil before they are needed
 }
 
-// note keeps a note for the user, once.
-func (p *plan) note(n string) {
-	if !slices.Contains(p.notes, n) {
-		p.notes = append(p.notes, n)
-	}
-}
-
 // outcome is a run with what is not recorded of it.
 type outcome struct {
 	boottrace.Run
