@@ -15,6 +15,9 @@ type data struct {
 	Phases   []phase `json:"phases,omitempty"`
 	Marks    []mark  `json:"marks,omitempty"`
 	Profiles []*tree `json:"profiles,omitempty"`
+
+	Memory *memoryChart `json:"memory,omitempty"`
+	Disk   *diskChart   `json:"disk,omitempty"`
 }
 
 // phase is a phase of the median boot, or a step of one.
@@ -59,5 +62,6 @@ func newData(r *boottrace.Recording, v *view) *data {
 			d.Profiles = append(d.Profiles, t)
 		}
 	}
+	d.Memory, d.Disk = newMemoryChart(r), newDiskChart(r)
 	return d
 }

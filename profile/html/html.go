@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,8 @@ var (
 
 var report = template.Must(template.New("report").Funcs(template.FuncMap{
 	"ms": millis, "count": count, "size": size, "spread": spread, "tone": tone, "permille": permille,
+	"decimal": func(v *float64) string { return fmt.Sprintf("%.2f", *v) },
+	"bytes":   func(n uint64) string { return size(float64(n)) },
 }).Parse(page))
 
 // policy lets nothing run or be shown but what is in the file, and nothing be loaded.
@@ -170,6 +173,83 @@ func (v *view) Steps(p boottrace.Phase) []boottrace.Step {
 	return append(shown, others)
 }
 
+// maxOwners, maxFiles: how long the tables of memory and of files may be. What comes after that is in bootprof report --format json.
+const (
+	maxOwners = 50
+	maxFiles  = 200
+)
+
+// owner is a line of the table of memory.
+type owner struct {
+	Name  string
+	Bytes float64
+	Bar   float64 // thousandths of the largest
+}
+
+// Owners returns what the guest's memory was for, the most first.
+func (v *view) Owners() (owners []owner) {
+	if v.Memory == nil {
+		return nil
+	}
+	regions := slices.Clone(v.Memory.Owners)
+	slices.SortStableFunc(regions, func(a, b boottrace.Region) int { return cmp.Compare(b.TouchedBytes, a.TouchedBytes) })
+	for _, r := range regions[:min(maxOwners, len(regions))] {
+		if r.TouchedBytes > 0 {
+			owners = append(owners, owner{r.Name, float64(r.TouchedBytes), 1000 * float64(r.TouchedBytes) / float64(regions[0].TouchedBytes)})
+		}
+	}
+	return owners
+}
+
+// AboutMemory says what is known of the memory besides its owners.
+func (v *view) AboutMemory() string {
+	m := v.Memory
+	about := "Pages of the guest that were touched by the end of one boot."
+	if m == nil {
+		return about
+	}
+	if m.ZeroBytes != nil && m.DuplicateBytes != nil {
+		about += fmt.Sprintf(" %s of them hold nothing but zeros, %s the same as another.", size(float64(*m.ZeroBytes)), size(float64(*m.DuplicateBytes)))
+	}
+	if m.VMMRSSBytes > 0 {
+		about += " The VMM's resident set was " + size(float64(m.VMMRSSBytes)) + "."
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Balloon)) {
+		about += fmt.Sprintf(" Balloon, %s: %s.", name, count(float64(m.Balloon[name])))
+	}
+	return about
+}
+
+// AboutDisk sums up the disk requests.
+func (v *view) AboutDisk() string {
+	u := v.IO
+	about := fmt.Sprintf("%s requests before ready, %s read", count(float64(u.Requests)), size(float64(u.ReadBytes)))
+	if u.WroteBytes > 0 {
+		about += ", " + size(float64(u.WroteBytes)) + " written"
+	}
+	if u.Amplification != nil {
+		about += fmt.Sprintf(", read amplification %.2f", *u.Amplification)
+	}
+	if u.BusyMS != nil {
+		about += fmt.Sprintf(", %.2f ms with a request under way", *u.BusyMS)
+		if u.Share != nil {
+			about += fmt.Sprintf(" (%.1f %% of that boot)", 100**u.Share)
+		}
+	}
+	for _, n := range []struct {
+		n    int
+		what string
+	}{{u.Failed, "failed"}, {u.Later, "made when it was ready"}, {u.Dropped, "not recorded"}} {
+		if n.n > 0 {
+			about += fmt.Sprintf("; %s %s", count(float64(n.n)), n.what)
+		}
+	}
+	return about + "."
+}
+
+// Files returns the files that were read, in the order of their first use.
+func (v *view) Files() []profile.FileUse { return v.IO.Files[:min(maxFiles, len(v.IO.Files))] }
+
 // MaxOutput is how much of a console the report has, in bytes.
 func (v *view) MaxOutput() float64 { return boottrace.MaxOutput }
 
@@ -189,16 +269,15 @@ func (v *view) boots(r *boottrace.Recording) {
 			Run: run, Number: i + 1, Timed: run.Kind != boottrace.Counting && run.ReadyNanos > 0,
 			Ready: float64(run.ReadyNanos), Counted: float64(run.Instructions), Touched: float64(run.TouchedBytes), PSS: float64(run.PSSBytes),
 		}
+		at := 0.0
 		switch {
 		case !b.Timed:
 		case run.Kind == boottrace.Floor:
 			b.Phases = []segment{bar("", 0, b.Ready)}
 		default:
-			one := boottrace.Recording{Runs: []boottrace.Run{*run}}
-			at := 0.0
-			for _, p := range one.Phases() {
-				b.Phases = append(b.Phases, bar(p.Name, at, p.Nanos))
-				at += p.Nanos
+			for _, s := range spans(run) {
+				b.Phases = append(b.Phases, bar(s.Phase, at, s.Value))
+				at += s.Value
 			}
 		}
 		v.Boots = append(v.Boots, b)
@@ -216,8 +295,8 @@ func (v *view) missing() {
 		{v.Sum.Instructions == nil, "No instructions: bootprof qemu --counting 1 counts them in a boot of its own."},
 		{len(v.Data.Profiles) == 0, "No flame graph: bootprof qemu --profile=exact records every call, --profile=sample samples them."},
 		{len(v.Data.Profiles) > 0 && !slices.ContainsFunc(v.Data.Profiles, func(t *tree) bool { return t.has("touched") }), "No memory in the flame graph: bootprof qemu --profile=exact,memory records which function touched each page first."},
-		{len(v.Touched) == 0 && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory chart: bootprof qemu --profile=exact,memory records what the guest's memory was for."},
-		{v.IO == nil, "No disk chart: no disk requests were recorded; bootprof qemu --help says how they are."},
+		{v.Data.Memory == nil && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory by owner: the guest's memory was not looked at; bootprof qemu --profile=exact,memory does."},
+		{v.Data.Disk == nil, "No disk chart: bootprof qemu --io records each disk request, if the guest makes any."},
 	} {
 		if m.absent {
 			v.Missing = append(v.Missing, m.text)

@@ -23,6 +23,9 @@ func TestWriteIsDeterministic(t *testing.T) {
 	if !bytes.Equal(a.Bytes(), b.Bytes()) {
 		t.Error("the same recording gives different reports")
 	}
+	if at := bytes.Index(a.Bytes(), []byte("%!")); at >= 0 {
+		t.Errorf("a figure was not formatted: %s", a.Bytes()[at:at+40])
+	}
 }
 
 func TestWriteFails(t *testing.T) {

@@ -655,6 +655,140 @@ function functions(flame, choose) {
 
 if (data.profiles && $('flame')) flameGraph();
 
+// ---- memory and disk
+
+axes.order = {name: 'Request', format: (v) => count(v), tick: (v, step) => step >= 1 ? count(v) : ''};
+
+// BootChart is a chart of one boot, whose phases are a strip along its top.
+class BootChart extends Chart {
+  constructor(box, label, chart) {
+    super(box, label, new View(axes[chart.axis], chart.max));
+    this.chart = chart;
+    this.top = chart.phases ? 46 : 28;
+  }
+  phases(ctx) {
+    let at = 0;
+    this.font(11, '600');
+    for (const p of this.chart.phases || []) {
+      this.bar(ctx, at, at + p.ns, 24, 17, palette.tones[p.tone || 0][0], p.name);
+      at += p.ns;
+    }
+  }
+  phaseAt(v) {
+    let at = 0;
+    for (const p of this.chart.phases || []) {
+      if (v >= at && v < at + p.ns) return p.name;
+      at += p.ns;
+    }
+    return '';
+  }
+  // level draws a line across, and what it stands for.
+  level(ctx, y, text) {
+    ctx.fillStyle = palette.line;
+    ctx.fillRect(0, Math.round(y), this.width, 1);
+    this.font(11);
+    ctx.fillStyle = palette.soft;
+    ctx.fillText(text, 4, y - 8);
+  }
+}
+
+class MemoryChart extends BootChart {
+  constructor(box, chart) {
+    super(box, 'Touched memory over time', chart);
+    this.most = Math.max(...chart.points.map((p) => p[1]), 1);
+  }
+  height() { return 240; }
+  y(bytes) { return this.height() - 2 - bytes / this.most * (this.height() - this.top - 26); }
+  draw(ctx, w, h) {
+    this.ticks(ctx, w, h);
+    this.phases(ctx);
+    const {points} = this.chart;
+    ctx.beginPath();
+    ctx.moveTo(-2, this.y(0));
+    let last = 0, lastX = -2;
+    for (const [at, bytes] of points) { // a step at each: memory is touched at once
+      const x = Math.max(-2, Math.min(w + 2, this.x(at)));
+      if (x - lastX > 0.2 || bytes === points.at(-1)[1]) { ctx.lineTo(x, this.y(last)); ctx.lineTo(x, this.y(bytes)); lastX = x; }
+      last = bytes;
+    }
+    ctx.lineTo(Math.min(w + 2, this.x(this.view.max)), this.y(last));
+    ctx.strokeStyle = palette.memory;
+    ctx.lineWidth = 2;
+    ctx.stroke();
+    ctx.lineTo(Math.min(w + 2, this.x(this.view.max)), this.y(0));
+    ctx.lineTo(-2, this.y(0));
+    ctx.globalAlpha = 0.18;
+    ctx.fillStyle = palette.memory;
+    ctx.fill();
+    ctx.globalAlpha = 1;
+    for (const part of [0.5, 1]) this.level(ctx, this.y(this.most * part), size(this.most * part));
+    this.level(ctx, this.y(0), '');
+  }
+  hit(x) {
+    const v = this.view.from + x / this.width * (this.view.to - this.view.from);
+    const now = this.chart.points.filter((p) => p[0] <= v).at(-1);
+    return [`${size(now ? now[1] : 0)} touched`, `by ${this.view.axis.format(v)}`, this.phaseAt(v)].filter(Boolean);
+  }
+}
+
+class DiskChart extends BootChart {
+  constructor(box, chart) {
+    super(box, 'Disk requests: offset over time', chart);
+    this.disks = new Map();
+    for (const [, disk, offset, length] of chart.requests) {
+      const d = this.disks.get(disk) || {least: Infinity, most: 0};
+      this.disks.set(disk, {least: Math.min(d.least, offset), most: Math.max(d.most, offset + length)});
+    }
+    const some = [...this.disks.keys()].sort((a, b) => a - b);
+    some.forEach((disk, i) => { this.disks.get(disk).row = i; });
+  }
+  height() { return this.top + 190 * Math.min(this.disks.size, 4) + 8; }
+  // place returns where a request is drawn. The start of a disk is at the top.
+  place([, disk, offset, length, start, latency]) {
+    const d = this.disks.get(disk), rowHeight = (this.height() - this.top - 8) / this.disks.size, top = this.top + d.row * rowHeight + 18, room = rowHeight - 26;
+    const span = d.most - d.least || 1, x = this.x(start), y = top + (offset - d.least) / span * room;
+    const w = this.chart.axis === 'time' ? this.x(start + latency) - x : this.x(start + 0.8) - x;
+    return [x, y, Math.max(w, 3), Math.max(length / span * room, 3)];
+  }
+  draw(ctx, w, h) {
+    this.ticks(ctx, w, h);
+    this.phases(ctx);
+    const rowHeight = (h - this.top - 8) / this.disks.size;
+    for (const [disk, d] of this.disks) {
+      const top = this.top + d.row * rowHeight + 18;
+      const name = this.disks.size > 1 ? `disk ${disk}, ` : '';
+      this.level(ctx, top, `${name}at ${size(d.least)}`);
+      this.level(ctx, top + rowHeight - 26, `at ${size(d.most)}`);
+    }
+    for (const r of this.chart.requests) {
+      const [x, y, width, height] = this.place(r), op = this.chart.ops[r[0]];
+      if (x + width < 0 || x > w) continue;
+      ctx.fillStyle = op === 'read' ? palette.disk : palette.write;
+      ctx.fillRect(x, y, width, height);
+    }
+  }
+  hit(x, y) {
+    let best = null, least = 8;
+    for (const r of this.chart.requests) {
+      const [left, top, w, h] = this.place(r);
+      const far = Math.hypot(Math.max(left - x, 0, x - left - w), Math.max(top - y, 0, y - top - h));
+      if (far < least) [best, least] = [r, far];
+    }
+    if (!best) return null;
+    const [op, disk, offset, length, start, latency, what] = best, name = this.disks.size > 1 ? ` on disk ${disk}` : '';
+    const lines = [`${this.chart.ops[op]} ${size(length)}${name} at ${size(offset)}`];
+    if (latency) lines.push(`took ${time(latency)}`);
+    lines.push(this.chart.axis === 'order' ? `request ${start + 1}` : `at ${this.view.axis.format(start)}`);
+    return lines.concat(this.chart.whats[what].split('\n').filter(Boolean));
+  }
+}
+
+for (const [name, Class, label] of [['memory', MemoryChart, 'Memory'], ['disk', DiskChart, 'Disk']]) {
+  if (!data[name] || !$(name)) continue;
+  const chart = new Class($(name), data[name]);
+  zoomTools($(name + '-tools'), chart.view, label);
+}
+
 // ---- light and dark
 
 const dark = matchMedia('(prefers-color-scheme: dark)');
