@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -51,7 +52,7 @@ type FileUse struct {
 	Path      string   `json:"path,omitempty"` // absolute in the guest; absent of structures
 	What      string   `json:"what"`           // data, or the structure's name
 	Requests  int      `json:"requests"`
-	Bytes     uint64   `json:"bytes"` // of content
+	Bytes     uint64   `json:"bytes"` // of content, each once
 	LatencyMS *float64 `json:"latency_ms,omitempty"`
 }
 
@@ -60,7 +61,10 @@ const maxSlowest = 10
 
 // diskRun returns the run whose disk requests are shown, or nil: the first that has any, of those that time them if there are.
 func diskRun(r *boottrace.Recording) *boottrace.Run {
-	for _, run := range slices.Concat(r.Of(boottrace.Traced), r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
+	for _, run := range r.Of(boottrace.Traced) {
+		return run // also if it has none
+	}
+	for _, run := range slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
 		if len(run.IO) > 0 {
 			return run
 		}
@@ -123,12 +127,12 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 			if j == 0 || key != last {
 				u.Files[at].Requests++
 			}
-			u.Files[at].Bytes += part.Length
 			if q.Op == "read" {
 				if content[key] == nil {
 					content[key] = new(extents)
 				}
 				for _, fresh := range content[key].add(part.Offset, part.Offset+part.Length) {
+					u.Files[at].Bytes += fresh[1] - fresh[0]
 					u.ContentBytes += fresh[1] - fresh[0]
 				}
 			}
@@ -172,6 +176,8 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 			u.Slowest = append(u.Slowest, SlowRequest{q.Op, q.Disk, q.Offset, q.Length, millis(float64(q.StartNanos)), millis(float64(q.Nanos)), what(q)})
 		}
 	}
+	uses := firstUses(requests)
+	slices.SortStableFunc(u.Files, func(a, b FileUse) int { return cmp.Compare(uses[a.Path], uses[b.Path]) })
 	return u
 }
 
@@ -212,39 +218,90 @@ func partName(p boottrace.Part) string {
 	return p.Path
 }
 
+// firstUses returns the index of the request with which each path's use began. A guest reads more than it needs: the end of one
+// file with the start of the next. So that is the first request for nothing but the file, or the first of those right before it
+// that have it too; or if there is none, the first in which it was at all.
+func firstUses(requests []boottrace.Request) map[string]int {
+	first, alone := make(map[string]int), make(map[string]int)
+	for i := range requests {
+		q := &requests[i]
+		for _, part := range q.Parts {
+			if _, ok := first[part.Path]; !ok {
+				first[part.Path] = i
+			}
+		}
+		if len(q.Parts) == 0 || slices.ContainsFunc(q.Parts, func(p boottrace.Part) bool { return p.Path != q.Parts[0].Path }) {
+			continue
+		}
+		if path := q.Parts[0].Path; path != "" {
+			if _, ok := alone[path]; !ok {
+				from := i
+				for from > 0 && slices.ContainsFunc(requests[from-1].Parts, func(p boottrace.Part) bool { return p.Path == path }) {
+					from--
+				}
+				alone[path] = from
+			}
+		}
+	}
+	maps.Copy(first, alone)
+	return first
+}
+
+// layoutRun returns the run whose order of use is told, or nil: a counting one if it has any, in which no clock takes part.
+func layoutRun(r *boottrace.Recording) *boottrace.Run {
+	for _, run := range r.Of(boottrace.Counting) {
+		if len(run.IO) > 0 {
+			return run
+		}
+	}
+	return diskRun(r)
+}
+
 // WriteLayout writes which parts of which files a boot read, in the order of their first use, for imgbuild --layout: a line for
 // each part with the path, the offset and the length in bytes of content, separated by tabs. docs/recording.md has the details.
 // ok is false when no file was read.
 func WriteLayout(w io.Writer, r *boottrace.Recording) (ok bool, err error) {
-	run := diskRun(r)
+	run := layoutRun(r)
 	if run == nil {
 		return false, nil
 	}
+	uses := firstUses(run.IO)
 	type line struct {
 		path     string
 		off, len uint64
 	}
 	var lines []line
 	seen := make(map[string]*extents)
-	for _, q := range run.IO {
+	early := make(map[string][]boottrace.Part) // parts that were read before the use of their files
+	add := func(part boottrace.Part) {
+		e := seen[part.Path]
+		if e == nil {
+			e = new(extents)
+			seen[part.Path] = e
+		}
+		for _, fresh := range e.add(part.Offset, part.Offset+part.Length) {
+			if n := len(lines); n > 0 && lines[n-1].path == part.Path && lines[n-1].off+lines[n-1].len == fresh[0] {
+				lines[n-1].len += fresh[1] - fresh[0]
+				continue
+			}
+			lines = append(lines, line{part.Path, fresh[0], fresh[1] - fresh[0]})
+		}
+	}
+	for i, q := range run.IO {
 		if q.Op != "read" {
 			continue
 		}
 		for _, part := range q.Parts {
-			if part.Path == "" || part.What != "data" {
-				continue
-			}
-			e := seen[part.Path]
-			if e == nil {
-				e = new(extents)
-				seen[part.Path] = e
-			}
-			for _, fresh := range e.add(part.Offset, part.Offset+part.Length) {
-				if n := len(lines); n > 0 && lines[n-1].path == part.Path && lines[n-1].off+lines[n-1].len == fresh[0] {
-					lines[n-1].len += fresh[1] - fresh[0]
-					continue
+			switch {
+			case part.Path == "" || part.What != "data":
+			case i < uses[part.Path]:
+				early[part.Path] = append(early[part.Path], part)
+			default:
+				for _, before := range early[part.Path] {
+					add(before)
 				}
-				lines = append(lines, line{part.Path, fresh[0], fresh[1] - fresh[0]})
+				delete(early, part.Path)
+				add(part)
 			}
 		}
 	}
@@ -299,6 +356,10 @@ func (t *timeline) diskFigure() {
 		return
 	}
 	u := NewDiskUse(t.r)
+	if u.Requests == 0 {
+		t.figure("disk", "no requests", fmt.Sprintf("one %s boot", run.Kind))
+		return
+	}
 	value := fmt.Sprintf("%d reads, %s", u.Reads, cmp.Or(size(u.ReadBytes), "nothing"))
 	if u.Reads == 1 {
 		value = fmt.Sprintf("1 read, %s", size(u.ReadBytes))

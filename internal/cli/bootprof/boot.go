@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sort"
@@ -27,7 +28,9 @@ type plan struct {
 	until   string // a ready condition; "" is the default: the first output or the exit, and the app runs to its end
 	timeout time.Duration
 	profile profiles
-	io      bool // record disk requests
+	io      bool          // record disk requests
+	disks   []os.FileInfo // of a plan with io, as they were before the boots
+	request uint64        // address of the kernel's function that makes a disk request; 0: not known
 
 	milestones []milestone // seen under TCG only
 	portMarks  []customMark
@@ -74,6 +77,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	case boottrace.Traced:
 		c.TraceDisks = true
 	}
+	request := -1 // index of the point for disk requests
 	events := qemu.Events{Console: w.console, Mark: w.marks, Port: w.port}
 	if kind != boottrace.Floor && c.Accel != qemu.KVM {
 		for _, m := range p.milestones {
@@ -87,6 +91,10 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		c.WatchPorts = p.target.flavour == flavourOSv || len(p.portMarks) > 0
 		if kind == boottrace.Counting && p.target.mark != 0 {
 			c.Points = append(c.Points, plugin.Point{Addr: p.target.mark, Phase: plugin.PhaseEach})
+		}
+		if kind == boottrace.Counting && p.request != 0 {
+			request = len(c.Points)
+			c.Points = append(c.Points, plugin.Point{Addr: p.request})
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
@@ -185,6 +193,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 			o.PSSBytes = uint64(max(counts.PSS, 0))
 		}
 		p.setCounts(o, w, counts)
+		if request >= 0 {
+			o.countRequests(counts, request)
+		}
 	}
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):

@@ -1,9 +1,16 @@
 package bootprof
 
 import (
+	"errors"
+	"io"
+	"os"
+
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/imgmap"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/qemu/blockio"
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 // setRequests adds the disk requests of a run whose disks were traced. Times mean nothing in a counting run.
@@ -27,4 +34,96 @@ func (o *outcome) setRequests(result *qemu.Result) {
 		}
 		o.IO = append(o.IO, r)
 	}
+}
+
+// requestFunction is the function of our kernel that makes a disk request, one each time.
+const requestFunction = "github.com/firstlight-boot/firstlight/kernel/dev.(*block).request"
+
+// setDisks prepares a plan whose disk requests are to be recorded.
+func (p *plan) setDisks() error {
+	for _, path := range p.config.Disks {
+		info, err := os.Stat(path)
+		if err != nil {
+			return usagef("%w", err)
+		}
+		p.disks = append(p.disks, info)
+	}
+	if p.target.flavour == image.FlavourNative {
+		kernel, err := p.target.symbols()
+		if err != nil {
+			return err
+		}
+		if kernel != nil {
+			p.request, _, _ = kernel.Find(requestFunction)
+		}
+	}
+	return nil
+}
+
+// countRequests gives the requests of a counting run their numbers of instructions, if each was an execution of the point.
+func (o *outcome) countRequests(counts *plugin.Counts, point int) {
+	var at []uint64
+	for _, m := range counts.Marks {
+		if m.Point == point {
+			at = append(at, m.Instructions)
+		}
+	}
+	if len(at) != o.IOTotal {
+		return
+	}
+	for i := range o.IO {
+		o.IO[i].Instructions = at[i]
+	}
+}
+
+// mapRequests says what the requests of a recording's runs were for, and tells the user of what it cannot say.
+func (p *plan) mapRequests(rec *boottrace.Recording, tell *teller) {
+	var maps []*imgmap.Map
+	for i, path := range p.config.Disks {
+		m, err := mapDisk(path, p.disks[i])
+		if err != nil {
+			tell.note("what was read from %s: %v", path, err)
+		}
+		maps = append(maps, m)
+	}
+	for i := range rec.Runs {
+		run := &rec.Runs[i]
+		if run.IOTotal > len(run.IO) {
+			tell.note("the guest made %d disk requests, of which the first %d are recorded", run.IOTotal, len(run.IO))
+		}
+		left := boottrace.MaxParts
+		for j := range run.IO {
+			q := &run.IO[j]
+			if q.Disk >= len(maps) || maps[q.Disk] == nil {
+				continue
+			}
+			parts := maps[q.Disk].Parts(q.Offset, q.Length)
+			if left -= len(parts); left < 0 {
+				tell.note("the disk requests of a boot are in too many parts: what the last %d of them were for is left out", len(run.IO)-j)
+				break
+			}
+			q.Parts = parts
+		}
+	}
+}
+
+// mapDisk maps a disk, which is to be the file that it was before.
+func mapDisk(path string, before os.FileInfo) (*imgmap.Map, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	now, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !os.SameFile(now, before) || now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime()) {
+		return nil, errors.New("the file was changed while it was booted, so it is not known what its requests were for; boot it again")
+	}
+	size, err := f.Seek(0, io.SeekEnd) // of a device too
+	if err != nil {
+		return nil, err
+	}
+	return imgmap.New(f, size)
 }

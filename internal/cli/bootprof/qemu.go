@@ -283,6 +283,11 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		tell.note("%v", err)
 	}
 
+	if p.io {
+		if err := p.setDisks(); err != nil {
+			return err
+		}
+	}
 	rec := p.newRecording(started)
 	s := series{timed: o.timed, counting: o.counting, traced: o.io, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
@@ -290,6 +295,9 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		rec.Sampled, err = p.sampled(cmd.Context(), rec, o.profileRuns, tell)
 	}
 	tell.clear()
+	if err == nil && p.io {
+		p.mapRequests(rec, tell)
+	}
 	if err != nil {
 		if dir != nil {
 			dir.giveUp()
