@@ -29,10 +29,13 @@ const (
 	FalsePass = 0.05
 )
 
-// few is how far the median is taken to be from any boot when there are too few boots for an interval: a factor.
-const few = 3
+// few is how far the median is taken to be from any of n boots, a factor, when they are too few for an end of the interval that has
+// the chance alpha: 3 without any, and less the closer n comes to enough.
+func few(n int, alpha float64) float64 {
+	return max(1, math.Pow(3, 1-float64(n)*math.Ln2/math.Log(1/alpha)))
+}
 
-// Spread is how much a measure of the same image varies between boots, relative: what is read into a comparison with a baseline.
+// spread is how much a measure of the same image varies between boots, relative: what is read into a comparison with a baseline.
 var spread = map[Metric]float64{Instructions: 1e-3, Touched: 1e-2, RSS: 5e-2, PSS: 5e-2}
 
 // Result is a limit with its verdict. The figures are in the metric's unit; of a limit that is a multiple of its reference they are
@@ -136,7 +139,10 @@ func (r *Result) counts(rec, base *Side) {
 		r.unmeasured("%s", why)
 		return
 	}
-	r.Value, r.Runs = s.Median, s.Runs
+	r.Value = s.Median
+	if r.Metric != ImageSize {
+		r.Runs = s.Runs
+	}
 	if r.Reference == None {
 		r.Bound, r.Measured, r.Low, r.High = r.Plus, s.Median, s.Min, s.Max
 		exact := Result{Limit: r.Limit, Bound: r.Bound, Low: s.Median, High: s.Median}

@@ -127,3 +127,39 @@ func TestSlower(t *testing.T) {
 		}
 	}
 }
+
+// TestFewBoots judges recordings with few boots, of a boot that did not change against a baseline with as few.
+func TestFewBoots(t *testing.T) {
+	f, err := Parse("b", []byte("total: [baseline + 3%, baseline + 2ms, floor * 2.75]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hosts[0]
+	h.rnd = rand.New(rand.NewPCG(5, 5))
+	for _, n := range []int{1, 2, 3, 5, 8, 12, 20} {
+		failed := 0
+		for range 300 {
+			for _, r := range f.Judge(NewSide(h.recording(n, 64)), NewSide(h.recording(n, 64)), 1) {
+				if r.Verdict == Fail {
+					failed++
+					t.Log(n, r.Sentence())
+				}
+			}
+		}
+		if failed > 1 {
+			t.Errorf("%d boots: %d verdicts of 900 are a false alarm", n, failed)
+		}
+	}
+	// What is far beyond a limit or within it is seen in one boot.
+	for text, want := range map[string]Verdict{"total: 10ms": Fail, "total: 10s": Pass, "total: 50ms": Undecided, "total: baseline * 5": Pass} {
+		f, err := Parse("b", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := hosts[1]
+		h.rnd = rand.New(rand.NewPCG(6, 6))
+		if r := f.Judge(NewSide(h.recording(1, 64)), NewSide(h.recording(1, 64)), 1)[0]; r.Verdict != want {
+			t.Errorf("%s in one boot: %s", text, r.Sentence())
+		}
+	}
+}

@@ -61,9 +61,12 @@ func (r *Result) IntervalText() string {
 	return r.figure(r.Low) + " … " + r.figure(r.High)
 }
 
-// RunsText says how many boots were looked at.
+// RunsText says how many boots were looked at; "" of what is no boot's.
 func (r *Result) RunsText() string {
-	if r.Runs == 1 {
+	switch r.Runs {
+	case 0:
+		return ""
+	case 1:
 		return "one boot"
 	}
 	return fmt.Sprintf("%d boots", r.Runs)
@@ -71,13 +74,32 @@ func (r *Result) RunsText() string {
 
 // Sentence says what became of the limit.
 func (r *Result) Sentence() string {
+	of := ""
+	if runs := r.RunsText(); runs != "" {
+		of = " (" + runs + ")"
+	}
 	switch r.Verdict {
 	case Pass:
-		return fmt.Sprintf("%s is within %s: %s (%s)", r.Key, r.Text, r.MeasuredText(), r.RunsText())
+		return fmt.Sprintf("%s is within %s: %s%s", r.Key, r.Text, r.MeasuredText(), of)
 	case Fail:
-		return fmt.Sprintf("%s is %s, beyond the limit %s (%s)", r.Key, r.MeasuredText(), r.Text, r.RunsText())
+		return fmt.Sprintf("%s is %s, beyond the limit %s%s", r.Key, r.MeasuredText(), r.Text, of)
 	case Undecided:
 		return fmt.Sprintf("%s is undecided: %s, within %s; the limit is %s: %s", r.Key, r.MeasuredText(), r.IntervalText(), r.Text, r.Why)
 	}
 	return fmt.Sprintf("%s %s could not be measured: %s", r.Key, r.Text, r.Why)
+}
+
+// Unit is the unit of the limit's figures for programs, and what they are divided by to be in it.
+func (l *Limit) Unit() (name string, scale float64) {
+	switch {
+	case l.ratio():
+		return "ratio", 1
+	case l.Metric == Time:
+		return "ms", 1e6
+	case l.Metric == Instructions:
+		return "instructions", 1
+	case l.Metric == Symbols:
+		return "percent", 1
+	}
+	return "bytes", 1
 }

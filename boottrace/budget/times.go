@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
@@ -34,7 +35,7 @@ func (s *Side) timings(l *Limit) (all []timing, why string) {
 		}
 	}
 	if has != nil {
-		return all, fmt.Sprintf("the timed boots have no phase %s, but %q", l.Phase, has)
+		return all, fmt.Sprintf("the timed boots have no phase %s, but %s", l.Phase, strings.Join(has, ", "))
 	}
 	return all, "there is no timed boot"
 }
@@ -94,12 +95,12 @@ func (r *Result) interval(values []float64, low, high float64) {
 	in := boottrace.MedianInterval(values, low, high)
 	r.Measured, r.Low, r.High = in.Estimate, in.Low, in.High
 	if math.IsInf(r.Low, 0) {
-		least := slices.Min(values)
-		r.Low = min(least/few, least*few) // a difference may be negative
+		least, factor := slices.Min(values), few(len(values), low)
+		r.Low = min(least/factor, least*factor) // a difference may be negative
 	}
 	if math.IsInf(r.High, 0) {
-		most := slices.Max(values)
-		r.High = max(most*few, most/few)
+		most, factor := slices.Max(values), few(len(values), high)
+		r.High = max(most*factor, most/factor)
 	}
 	r.judge()
 }
@@ -153,15 +154,17 @@ func (r *Result) againstBaseline(all []timing, base *Side, low, high float64) {
 	leastB, mostB := extremes(values(b, nanos))
 	tooFew := false
 	if math.IsInf(r.Low, 0) {
-		tooFew, r.Low = true, leastB/few-mostA
+		leastB /= few(min(len(a), len(b)), low)
+		tooFew, r.Low = true, leastB-mostA
 		if r.ratio() {
-			r.Low = leastB / few / mostA
+			r.Low = leastB / mostA
 		}
 	}
 	if math.IsInf(r.High, 0) {
-		tooFew, r.High = true, mostB*few-leastA
+		mostB *= few(min(len(a), len(b)), high)
+		tooFew, r.High = true, mostB-leastA
 		if r.ratio() {
-			r.High = mostB * few / leastA
+			r.High = mostB / leastA
 		}
 	}
 	if r.judge(); r.Verdict == Undecided && tooFew {

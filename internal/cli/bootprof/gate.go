@@ -3,23 +3,28 @@ package bootprof
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/boottrace/budget"
+	"github.com/firstlight-boot/firstlight/profile"
 )
 
 // gateOptions are the flags of bootprof gate; those of booting are as bootprof qemu has them.
 type gateOptions struct {
 	qemuOptions
 	budget, baseline string
-	strict           bool
+	junit            string
+	github           bool
+	strict, force    bool
 	maxRuns          int
 }
 
@@ -65,6 +70,9 @@ Exit codes: 0 all limits passed, or are undecided without --strict; 3 a limit fa
 	f := cmd.Flags()
 	f.StringVar(&o.budget, "budget", "", "the budget file")
 	f.StringVar(&o.baseline, "baseline", "", "recording that limits may be relative to")
+	f.StringVar(&o.junit, "junit", "", "file to write the limits to, as JUnit test cases")
+	f.BoolVar(&o.github, "github", false, "write GitHub's annotations, and the job's summary if there is one (default: if GITHUB_ACTIONS is true)")
+	f.BoolVar(&o.force, "force", false, "compare with a baseline that is not comparable")
 	f.BoolVar(&o.strict, "strict", false, "fail if a limit stays undecided")
 	f.IntVar(&o.maxRuns, "max-runs", 64, "how many timed boots to make at most")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
@@ -110,7 +118,7 @@ func (o *gateOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	g := &gate{file: file, tell: o.teller(cmd.ErrOrStderr())}
+	g := &gate{file: file, baseName: o.baseline, strict: o.strict, tell: o.teller(cmd.ErrOrStderr())}
 	if o.baseline != "" {
 		if g.base, err = openRecording(o.baseline); err != nil {
 			return err
@@ -120,17 +128,61 @@ func (o *gateOptions) run(cmd *cobra.Command, args []string) error {
 		return usagef("%s:%d: %s: %s is relative to a baseline; name a recording with --baseline", file.Name, l.Line, l.Key, l.Text)
 	}
 	if o.kernel == "" && isRecording(args[0]) {
+		if err := o.onlyJudged(cmd, appArgs); err != nil {
+			return err
+		}
 		if g.rec, err = openRecording(args[0]); err != nil {
+			return err
+		}
+		if err := g.checkBaseline(o.force); err != nil {
 			return err
 		}
 		g.judge(1)
 	} else if err := o.boots(cmd, g, args, appArgs); err != nil {
 		return err
 	}
-	if err := g.write(cmd.OutOrStdout()); err != nil {
+	g.findGrown()
+	if err := o.report(cmd, g); err != nil {
 		return err
 	}
-	return g.verdict(o.strict)
+	return g.verdict()
+}
+
+// onlyJudged refuses flags that say how to boot, with a recording.
+func (o *gateOptions) onlyJudged(cmd *cobra.Command, appArgs []string) error {
+	if len(appArgs) > 0 {
+		return usagef("arguments after -- are for an app that is booted; a recording is only judged")
+	}
+	for _, name := range []string{"max-runs", "append", "disk", "until", "mark", "output", "machine", "firmware", "accel", "memory", "smp", "timeout"} {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s says how to boot, and a recording is only judged", name)
+		}
+	}
+	return nil
+}
+
+// report writes what the gate found to wherever it was asked for.
+func (o *gateOptions) report(cmd *cobra.Command, g *gate) (err error) {
+	out := cmd.OutOrStdout()
+	annotations := out // GitHub reads both streams
+	if o.json {
+		annotations = cmd.ErrOrStderr()
+		err = g.writeJSON(out)
+	} else {
+		err = g.write(out, style(out, false))
+	}
+	if err == nil && o.junit != "" {
+		err = outputError(writeFile(o.junit, func(w io.Writer) error {
+			return profile.WriteJUnit(w, "bootprof gate "+g.rec.Image, g.cases())
+		}))
+	}
+	if err == nil && (o.github || os.Getenv("GITHUB_ACTIONS") == "true") {
+		err = g.annotate(annotations, inWorkspace(g.file.Name))
+		if path := os.Getenv("GITHUB_STEP_SUMMARY"); err == nil && path != "" {
+			err = g.summarize(path)
+		}
+	}
+	return err
 }
 
 // isRecording tells whether a path is a recording rather than an image: by what it begins with, since no image begins like that. A
@@ -155,9 +207,16 @@ const recordingMagic = "FLRECORD"
 // gate is a boot and what it is judged by.
 type gate struct {
 	file      *budget.File
+	baseName  string               // "" without one
 	rec, base *boottrace.Recording // base may be nil
-	results   []budget.Result
+	strict    bool
 	tell      *teller
+
+	results  []budget.Result
+	warnings []string // of the baseline
+	grown    map[*budget.Result][]profile.FunctionChange
+	files    []string // that were written
+	tail     []byte   // of the console of a boot whose app failed
 }
 
 // judge judges the boots so far.
@@ -179,44 +238,100 @@ func (o *gateOptions) boots(cmd *cobra.Command, g *gate, args, appArgs []string)
 		return err
 	}
 	g.rec = p.newRecording(started)
-	boots := func(s series) error {
-		_, err := s.run(cmd.Context(), p, g.rec, g.tell)
-		g.tell.clear()
+	if err := g.checkBaseline(o.force); err != nil { // before any time is spent on booting
 		return err
 	}
-	p.profile.exact = g.file.Limiting(budget.Symbols) || g.base != nil && g.base.Exact != nil
-	if err := boots(series{counting: 1, mustCount: true}); err != nil {
+	var dir *folder
+	if o.out != "" {
+		if dir, err = openFolder(o.out); err != nil {
+			return err
+		}
+	}
+	if err := o.make(cmd, g, p); err != nil {
+		if dir != nil {
+			dir.giveUp()
+		}
 		return err
+	}
+	if dir != nil {
+		if g.files, err = dir.write(g.rec); err != nil {
+			return errorf(exitFailed, "the boots are done, but they could not be written: %w", err)
+		}
+	}
+	return g.checkBaseline(o.force) // now that it is known what ready was
+}
+
+// make makes the boots and judges them.
+func (o *gateOptions) make(cmd *cobra.Command, g *gate, p *plan) error {
+	boots := func(s series) error {
+		at := len(g.rec.Runs)
+		tails, err := s.run(cmd.Context(), p, g.rec, g.tell)
+		g.tell.clear()
+		for i, run := range g.rec.Runs[at:] {
+			if run.End != nil && run.End.Failed() && i < len(tails) {
+				g.tail = tails[i]
+			}
+		}
+		return err
+	}
+	limits := g.file.Limiting
+	p.profile.exact = limits(budget.Symbols) || limits(budget.Instructions) && g.base != nil && g.base.Exact != nil
+	if p.profile.exact || limits(budget.Instructions) || limits(budget.Touched) {
+		if err := boots(series{counting: 1, mustCount: true}); err != nil {
+			return err
+		}
+	}
+	if limits(budget.PSS) || limits(budget.RSS) { // with a profile the VMM takes more memory
+		exact := p.profile
+		if p.profile = (profiles{}); exact.exact || len(g.rec.Runs) == 0 {
+			if err := boots(series{counting: 1, mustCount: true}); err != nil {
+				return err
+			}
+		}
 	}
 	g.rec.Exact = p.exact
-	if !g.file.Limiting(budget.Time) {
+	if !limits(budget.Time) || g.failed() {
 		g.judge(1)
 		return nil
 	}
 	looks := budget.Looks(o.maxRuns)
-	for have, i := 0, 0; i < len(looks); have, i = looks[i], i+1 {
-		if err := boots(series{timed: looks[i] - have, floor: true}); err != nil {
+	have := 0
+	for _, n := range looks {
+		if err := boots(series{timed: n - have, floor: true}); err != nil {
 			return err
 		}
-		g.judge(len(looks))
-		if !budget.MoreWouldTell(g.results) {
+		have = n
+		if g.judge(len(looks)); g.failed() || !budget.MoreWouldTell(g.results) {
 			break
 		}
 	}
 	return nil
 }
 
+// failed reports whether a boot's app failed, so that what it took means little.
+func (g *gate) failed() bool {
+	run := g.rec.Outcome()
+	return run != nil && run.End != nil && run.End.Failed()
+}
+
 // verdict is the error that the gate ends with: what failed, then what could not be measured.
-func (g *gate) verdict(strict bool) error {
+func (g *gate) verdict() error {
 	var app, failed, unmeasured failures
-	if run := g.rec.Outcome(); run != nil && run.End != nil && run.End.Failed() {
-		app = failures{errorf(exitFailed, "%s", run.End)}
+	if g.failed() {
+		text := g.rec.Outcome().End.String()
+		if tail := strings.TrimSpace(string(g.tail[max(0, len(g.tail)-shownEnd):])); tail != "" {
+			text += "\nthe console ended with:\n" + tail
+		}
+		app = failures{&exitError{exitFailed, errors.New(text)}}
+	}
+	for _, text := range g.warnings {
+		g.tell.warn("%s", text)
 	}
 	for i := range g.results {
 		r := &g.results[i]
 		text := errors.New(r.Sentence())
 		switch {
-		case r.Verdict == budget.Fail, r.Verdict == budget.Undecided && strict:
+		case r.Verdict == budget.Fail, r.Verdict == budget.Undecided && g.strict:
 			failed = append(failed, &exitError{exitBudget, text})
 		case r.Verdict == budget.Undecided:
 			g.tell.warn("%v", text)
@@ -233,5 +348,5 @@ func (g *gate) verdict(strict bool) error {
 // warn says what is not well and yet no failure.
 func (t *teller) warn(format string, args ...any) {
 	t.clear()
-	writef(t.w, "warning: "+format+"\n", args...)
+	fmt.Fprintf(t.w, "warning: "+format+"\n", args...)
 }

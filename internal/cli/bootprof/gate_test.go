@@ -18,6 +18,7 @@ func budgetFile(t testing.TB, text string) string {
 }
 
 func TestGateRecording(t *testing.T) {
+	t.Setenv("GITHUB_ACTIONS", "")
 	dir := save(t, recorded(1))
 	for _, tt := range []struct {
 		budget string
