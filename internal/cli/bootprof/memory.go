@@ -24,8 +24,8 @@ const (
 	ownText
 	ownRodata
 	ownData
+	ownTextData
 	ownBSS
-	ownEntry
 	ownAppText
 	ownAppRodata
 	ownAppData
@@ -38,6 +38,7 @@ const (
 	ownMemmap
 	ownDisk
 	ownInitrd
+	ownPacked
 	ownInit
 	ownFirmware
 	ownOther
@@ -46,10 +47,10 @@ const (
 
 var ownerNames = [numOwners]string{
 	ownTables: "page tables", ownText: "kernel text", ownRodata: "kernel rodata", ownData: "kernel data", ownBSS: "kernel bss",
-	ownEntry: "kernel entry", ownAppText: "app text", ownAppRodata: "app rodata", ownAppData: "app data", ownAppBSS: "app bss",
+	ownTextData: "kernel text and data", ownAppText: "app text", ownAppRodata: "app rodata", ownAppData: "app data", ownAppBSS: "app bss",
 	ownAppStack: "app stack", ownPageCache: "page cache", ownAppHeap: "app heap", ownHeap: "kernel heap",
 	ownVmalloc: "kernel stacks and vmalloc", ownMemmap: "page structures", ownDisk: "disk buffers", ownInitrd: "initrd",
-	ownInit: "kernel init", ownFirmware: "first MiB", ownOther: "other",
+	ownPacked: "compressed kernel", ownInit: "kernel init", ownFirmware: "first MiB", ownOther: "other",
 }
 
 // survey is a guest's memory at the end of a boot, by owner.
@@ -142,7 +143,7 @@ func (s *survey) segment(seg elf.ProgHeader) {
 	o := ownRodata
 	switch {
 	case seg.Flags&elf.PF_X != 0 && seg.Flags&elf.PF_W != 0:
-		o = ownEntry
+		o = ownTextData
 	case seg.Flags&elf.PF_X != 0:
 		o = ownText
 	case seg.Flags&elf.PF_W != 0:
@@ -196,7 +197,7 @@ func (s *survey) apps(users []guestmem.Leaf, c *contents) {
 	top := make(map[int]uint64) // of each address space, but for what the kernel shows of itself
 	for _, l := range users {
 		i := s.From(l.Phys)
-		if s.owners[i] > ownEntry {
+		if s.owners[i] > ownBSS {
 			top[l.Root] = max(top[l.Root], l.Virt+l.Size)
 		}
 		b, ok := c.files[s.Pages[i].Sum]
@@ -249,7 +250,7 @@ func (p program) segment(virt uint64) owner {
 	return ownOther
 }
 
-// alike tells pages by their content: those of files, disks and the initial RAM disk.
+// alike tells pages by their content: those of files, disks, the initial RAM disk and a compressed kernel.
 func (s *survey) alike(c *contents) {
 	for i, page := range s.Pages {
 		o := ownOther
@@ -259,6 +260,8 @@ func (s *survey) alike(c *contents) {
 			o = ownDisk
 		} else if c.initrd[page.Sum] {
 			o = ownInitrd
+		} else if c.packed[page.Sum] {
+			o = ownPacked
 		}
 		s.owners[i] = min(s.owners[i], o)
 	}
@@ -266,6 +269,12 @@ func (s *survey) alike(c *contents) {
 
 // roots returns the guest's address spaces, none if they cannot be told, and what pages are for by where they are mapped.
 func (s *survey) roots(t *target) ([]guestmem.Root, func(guestmem.Leaf) owner) {
+	if t.flavour == image.FlavourLinux {
+		// Those that cannot be read are told of elsewhere.
+		if kernel, err := t.symbols(); err == nil && kernel != nil {
+			return s.linuxRoots(kernel)
+		}
+	}
 	for _, seg := range t.segments {
 		if seg.Flags&elf.PF_X == 0 || seg.Memsz == 0 || seg.Vaddr == seg.Paddr && t.flavour == image.FlavourNative {
 			continue

@@ -23,8 +23,9 @@ type contents struct {
 	files    map[guestmem.Sum]block
 	disks    map[guestmem.Sum]bool
 	initrd   map[guestmem.Sum]bool
-	programs []program // of files
-	left     bool      // some were too much
+	packed   map[guestmem.Sum]bool // of a bzImage's protected-mode code, which lies at a page's start
+	programs []program             // of files
+	left     bool                  // some were too much
 }
 
 // block is where a block was found first.
@@ -38,7 +39,7 @@ type program []elf.ProgHeader
 
 // readContents reads what a boot's guest may have in its memory. What cannot be read is not looked for.
 func (p *plan) readContents() *contents {
-	c := &contents{files: make(map[guestmem.Sum]block), disks: make(map[guestmem.Sum]bool), initrd: make(map[guestmem.Sum]bool)}
+	c := &contents{files: make(map[guestmem.Sum]block)}
 	left := int64(maxContents)
 	err := p.target.eachFile(p.config.Initrd, func(r io.Reader) error {
 		file := len(c.programs)
@@ -55,26 +56,33 @@ func (p *plan) readContents() *contents {
 		return err
 	})
 	c.left = left <= 0 || err != nil && !errors.Is(err, fs.SkipAll)
-	left = maxContents
-	for _, disk := range p.config.Disks {
-		left -= c.raw(disk, c.disks, left)
+	raw := func(names []string, off int64) map[guestmem.Sum]bool {
+		sums := make(map[guestmem.Sum]bool)
+		left := int64(maxContents)
+		for _, name := range names {
+			if name != "" {
+				left -= readBlocks(name, off, left, sums)
+			}
+		}
+		c.left = c.left || left <= 0
+		return sums
 	}
-	if p.config.Initrd != "" {
-		left = maxContents
-		left -= c.raw(p.config.Initrd, c.initrd, left)
+	c.disks = raw(p.config.Disks, 0)
+	c.initrd = raw([]string{p.config.Initrd}, 0)
+	if p.target.unpackAt > 0 {
+		c.packed = raw([]string{p.target.kernel}, p.target.unpackAt)
 	}
-	c.left = c.left || left <= 0
 	return c
 }
 
-// raw reads the blocks of a file of the host.
-func (c *contents) raw(name string, into map[guestmem.Sum]bool, limit int64) int64 {
+// readBlocks reads the blocks of a file of the host from an offset on, and returns how many bytes that was.
+func readBlocks(name string, off, limit int64, into map[guestmem.Sum]bool) int64 {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0 // the boot needed it, so it went away since
 	}
 	defer f.Close()
-	n, _ := eachBlock(io.LimitReader(f, limit), func(sum guestmem.Sum, _ uint64) { into[sum] = true })
+	n, _ := eachBlock(io.NewSectionReader(f, off, limit), func(sum guestmem.Sum, _ uint64) { into[sum] = true })
 	return n
 }
 

@@ -1,6 +1,8 @@
 package bootprof
 
 import (
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -72,4 +74,69 @@ func TestMemoryOwners(t *testing.T) {
 		}
 	}
 	t.Logf("%v", owners)
+}
+
+// TestMemoryLinux boots Debian's kernel, which is found in memory by its code.
+func TestMemoryLinux(t *testing.T) {
+	needQEMU(t)
+	code, o, stderr := boot(t, "--kernel", linuxKernel(t), "--initrd", linuxInitrd(t), "--append", "console=ttyS0 panic=-1 quiet", "--memory", "128M",
+		"--until", "exit", "-n", "0")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	_, run, owners := memoryOf(t, o.Files[0])
+	// Bounds by what the kernel's own symbols say, and by the size of the program, which is some 750 KB.
+	const mib = 1 << 20
+	for name, bounds := range map[string][2]uint64{
+		"kernel text":               {13 * mib, 15 * mib},
+		"kernel rodata":             {8 * mib, 9 * mib},
+		"kernel data":               {2 * mib, 7 * mib},
+		"kernel bss":                {mib, 7 * mib},
+		"compressed kernel":         {13 * mib, 28 * mib},
+		"page tables":               {100 << 10, 2 * mib},
+		"page structures":           {2 * mib, 2 * mib}, // 64 bytes for each page
+		"kernel stacks and vmalloc": {mib, 16 * mib},
+		"app text":                  {64 << 10, 600 << 10},
+		"app rodata":                {16 << 10, 400 << 10},
+		"app data":                  {4 << 10, 64 << 10},
+		"app stack":                 {4 << 10, 64 << 10},
+		"page cache":                {4 << 10, 750 << 10},
+		"other":                     {0, run.TouchedBytes / 2},
+	} {
+		if n := owners[name]; n < bounds[0] || n > bounds[1] {
+			t.Errorf("%s: %d bytes, want %d to %d", name, n, bounds[0], bounds[1])
+		}
+	}
+	t.Logf("%v", owners)
+}
+
+// TestMemoryOfOthers boots guests that are no kernels that are known.
+func TestMemoryOfOthers(t *testing.T) {
+	needQEMU(t)
+	need(t, "cc", "gcc")
+	build := func(defs ...string) string {
+		kernel := filepath.Join(t.TempDir(), "long.elf")
+		args := append([]string{"-s", "-nostdlib", "-static", "-no-pie", "-Wl,-T,testdata/guest.ld,--build-id=none", "-o", kernel, "testdata/long.S"}, defs...)
+		if msg, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
+			t.Fatalf("cc: %v\n%s", err, msg)
+		}
+		return kernel
+	}
+	code, o, stderr := boot(t, "--kernel", build(), "-n", "1", "--until", "exit")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	_, _, owners := memoryOf(t, o.Files[0])
+	for name, want := range map[string]uint64{"page tables": 3 * pageSize, "kernel text and data": pageSize, "other": pageSize} {
+		if owners[name] != want {
+			t.Errorf("%s: %d bytes, want %d", name, owners[name], want)
+		}
+	}
+	code, o, stderr = boot(t, "--kernel", build("-DEARLY"), "-n", "1", "--until", "exit")
+	if code != 0 {
+		t.Fatalf("a guest that dies early: exit code %d\n%s", code, stderr)
+	}
+	if _, _, owners := memoryOf(t, o.Files[0]); owners["page tables"] != 0 || owners["kernel text and data"] == 0 {
+		t.Errorf("a guest that dies early: %v", owners)
+	}
 }

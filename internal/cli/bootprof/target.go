@@ -43,6 +43,7 @@ type target struct {
 
 	entryCode  []byte // what stands there; nil: not known
 	unpackCode []byte // what a bzImage's protected-mode code begins with; nil: it is none
+	unpackAt   int64  // where that is in the file
 
 	object    *symbols.Object // of the kernel, once it was asked for
 	noSymbols error           // why there are none
@@ -117,7 +118,7 @@ func (t *target) inspect() error {
 	}
 	if isBzImage(f) {
 		t.flavour, t.entry = image.FlavourLinux, bzImageSetup
-		t.entryCode, t.unpackCode = bzImageCode(f)
+		t.entryCode, t.unpackCode, t.unpackAt = bzImageCode(f)
 		return nil
 	}
 	e, err := elf.NewFile(f)
@@ -158,23 +159,24 @@ func isBzImage(r io.ReaderAt) bool {
 }
 
 // bzImageCode returns the instruction that a bzImage's setup code begins with, a jump over its header, and the first bytes of its
-// protected-mode code, which comes after its boot sector and setup sectors.
-func bzImageCode(r io.ReaderAt) (setup, unpack []byte) {
+// protected-mode code, which comes after its boot sector and setup sectors, with its offset.
+func bzImageCode(r io.ReaderAt) (setup, unpack []byte, unpackAt int64) {
 	sectors := make([]byte, 1)
 	setup, unpack = make([]byte, 2), make([]byte, plugin.MaxCode)
 	if _, err := r.ReadAt(sectors, 0x1f1); err != nil {
-		return nil, nil
+		return nil, nil, 0
 	}
 	if sectors[0] == 0 {
 		sectors[0] = 4
 	}
-	if _, err := r.ReadAt(unpack, (int64(sectors[0])+1)*512); err != nil {
-		return nil, nil
+	unpackAt = (int64(sectors[0]) + 1) * 512
+	if _, err := r.ReadAt(unpack, unpackAt); err != nil {
+		return nil, nil, 0
 	}
 	if _, err := r.ReadAt(setup, 0x200); err != nil {
-		return nil, nil
+		return nil, nil, 0
 	}
-	return setup, unpack
+	return setup, unpack, unpackAt
 }
 
 // maxNotes bounds the notes of a kernel in bytes.
