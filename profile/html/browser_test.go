@@ -195,9 +195,9 @@ func (p *tab) timeline() {
 	if tip := eval[string](p, "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"); !strings.Contains(tip, "of the boot") {
 		p.t.Errorf("the tooltip says %q", tip)
 	}
-	for i := range 3 {
-		eval[bool](p, fmt.Sprintf("document.querySelectorAll('#timeline-tools button')[%d].click() || true", i))
-		changes(fmt.Sprint("button ", i))
+	for _, button := range []string{"−", "+", "All", "Instructions", "Time"} {
+		eval[bool](p, fmt.Sprintf("[...document.querySelectorAll('#timeline-tools button')].find(b => b.textContent === %q).click() || true", button))
+		changes(button)
 	}
 }
 

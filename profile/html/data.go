@@ -2,6 +2,7 @@ package html
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
@@ -51,8 +52,10 @@ func newData(r *boottrace.Recording, v *view) *data {
 	}
 	if runs := r.MedianRuns(); len(runs) > 0 {
 		for i, at := range runs[0].MarkTimes() {
-			if at > 0 && at <= d.Total {
-				d.Marks = append(d.Marks, mark{runs[0].Marks[i].Label(), number(at)})
+			// Initcalls are steps, and too many.
+			name := runs[0].Marks[i].Label()
+			if at > 0 && at <= d.Total && !strings.HasPrefix(name, boottrace.InitcallPrefix) {
+				d.Marks = append(d.Marks, mark{name, number(at)})
 			}
 		}
 		slices.SortStableFunc(d.Marks, func(a, b mark) int { return int(a.Nanos - b.Nanos) })

@@ -51,6 +51,7 @@ type view struct {
 
 	*profile.Report
 	Sum     boottrace.Summary
+	Title   string // the image without its folders
 	Facts   []string
 	About   string // how the timeline was measured
 	RAM     float64
@@ -97,6 +98,7 @@ func Write(w io.Writer, r *boottrace.Recording) error {
 
 // about says what was booted, and how.
 func (v *view) about(r *boottrace.Recording) {
+	v.Title = cmp.Or(r.Image[strings.LastIndexAny(r.Image, `/\\`)+1:], r.Image, "A boot without a name")
 	for _, s := range []string{r.Flavour, r.Machine, r.Firmware, r.Accel, r.VMM, r.CPU} {
 		if s != "" {
 			v.Facts = append(v.Facts, s)
@@ -105,11 +107,17 @@ func (v *view) about(r *boottrace.Recording) {
 	if r.MemoryBytes > 0 {
 		v.Facts = append(v.Facts, size(v.RAM)+" of RAM")
 	}
+	if r.ImageBytes > 0 {
+		v.Facts = append(v.Facts, size(float64(r.ImageBytes))+" of image")
+	}
 	if r.PrepareNanos > 0 {
 		v.Facts = append(v.Facts, millis(float64(r.PrepareNanos))+" ms of preparation before the boot")
 	}
 	if r.TimeNanos != 0 {
 		v.Facts = append(v.Facts, time.Unix(0, r.TimeNanos).UTC().Format("2006-01-02 15:04 UTC"))
+	}
+	if v.Title != r.Image && r.Image != "" {
+		v.Facts = append(v.Facts, r.Image)
 	}
 	v.About = "The only boot that was timed"
 	switch n := len(r.MedianRuns()); {

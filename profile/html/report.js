@@ -264,25 +264,35 @@ function zoomTools(box, view, name) {
 
 // ---- the timeline
 
-const views = {};
-if (data.total > 0) views.time = new View(axes.time, data.total);
-
 class Timeline extends Chart {
-  constructor(box, view) {
-    super(box, 'Timeline of the boot: phases, steps and marks', view);
+  constructor(box) {
+    super(box, 'Timeline of the boot: phases, steps and marks', new View(axes.time, data.total));
+    this.lanes = [[30, 38], [72, 24]];
+    this.lay((p) => p.ns);
+  }
+  // lay lays the phases end to end by what they took, and their steps below them.
+  lay(value) {
     this.spans = [];
     let at = 0;
     for (const p of data.phases) {
-      this.spans.push({name: p.name, from: at, to: at + p.ns, n: p.n, tone: p.tone || 0, lane: 0});
+      const span = (q, from, more) => this.spans.push({name: q.name, from, to: from + value(q), ns: q.ns, n: q.n, tone: p.tone || 0, ...more});
+      span(p, at, {lane: 0});
       let from = at;
       (p.steps || []).forEach((s, i) => {
-        this.spans.push({name: s.name, from, to: from + s.ns, n: s.n, tone: p.tone || 0, shade: 1 + i % 2 * 2, lane: 1});
-        from += s.ns;
+        span(s, from, {lane: 1, shade: 1 + i % 2 * 2});
+        from += value(s);
       });
-      at += p.ns;
+      at += value(p);
     }
     this.steps = this.spans.some((s) => s.lane);
-    this.lanes = [[30, 38], [72, 24]];
+    return at;
+  }
+  // along draws the timeline along time, or along instructions.
+  along(counted) {
+    this.marks = counted ? [] : data.marks || [];
+    const max = this.lay((p) => counted ? p.n || 0 : p.ns);
+    Object.assign(this.view, {axis: counted ? axes.instructions : axes.time, max, least: max / 1e5});
+    this.view.reset();
   }
   height() { return this.steps ? 124 : 98; }
   draw(ctx, w, h) {
@@ -290,12 +300,12 @@ class Timeline extends Chart {
     for (const s of this.spans) {
       const [y, height] = this.lanes[s.lane];
       this.font(s.lane ? 12 : 13, s.lane ? '' : '600');
-      this.bar(ctx, s.from, s.to, y, height, palette.tones[s.tone][s.shade || 0], s.lane ? s.name : `${s.name} · ${time(s.to - s.from)}`);
+      this.bar(ctx, s.from, s.to, y, height, palette.tones[s.tone][s.shade || 0], s.lane ? s.name : `${s.name} · ${this.view.axis.format(s.to - s.from)}`);
     }
     this.font(11);
     const y = h - 10;
     let free = -Infinity;
-    for (const m of data.marks || []) {
+    for (const m of this.marks) {
       const x = this.x(m.at);
       if (x < -1 || x > w + 1) continue;
       ctx.fillStyle = palette.soft;
@@ -313,21 +323,37 @@ class Timeline extends Chart {
   hit(x, y) {
     const v = this.view.from + x / this.width * (this.view.to - this.view.from), slack = (this.view.to - this.view.from) / this.width * 4;
     if (y > this.height() - 24) {
-      const near = (data.marks || []).filter((m) => Math.abs(m.at - v) < slack * 2);
+      const near = this.marks.filter((m) => Math.abs(m.at - v) < slack * 2);
       return near.length ? near.slice(0, 6).flatMap((m) => [`mark ${m.name}: ${time(m.at)}`]) : null;
     }
     const lane = this.lanes.findIndex(([top, height]) => y >= top && y <= top + height);
     const s = this.spans.find((s) => s.lane === lane && v >= s.from && v < s.to);
     if (!s) return null;
-    const lines = [s.name, `${time(s.to - s.from)}, ${share(s.to - s.from, data.total)} of the boot`, `from ${time(s.from)} to ${time(s.to)}`];
-    if (s.n) lines.push(count(s.n) + ' instructions');
-    return lines;
+    const lines = [s.name, `${time(s.ns)}, ${share(s.ns, data.total)} of the boot`];
+    if (s.n) lines.push(`${count(s.n)} instructions, ${share(s.n, data.counted)}`);
+    return lines.concat(`from ${this.view.axis.format(s.from)} to ${this.view.axis.format(s.to)}`);
   }
 }
 
-if (views.time && $('timeline')) {
-  new Timeline($('timeline'), views.time);
-  zoomTools($('timeline-tools'), views.time, 'Timeline');
+// choice makes buttons of which one is pressed; the first is at once.
+function choice(label, options) {
+  const group = el('div', {className: 'group', role: 'group', 'aria-label': label});
+  for (const [text, act] of options) {
+    group.append(el('button', {type: 'button', textContent: text, onclick: (e) => {
+      for (const b of group.children) b.setAttribute('aria-pressed', b === e.currentTarget);
+      act();
+    }}));
+  }
+  group.firstChild.click();
+  return group;
+}
+
+if (data.total > 0 && $('timeline')) {
+  const timeline = new Timeline($('timeline')), tools = $('timeline-tools');
+  zoomTools(tools, timeline.view, 'Timeline');
+  const counted = data.phases.filter((p) => p.n).length;
+  const group = choice('What the timeline is drawn along', [['Time', () => timeline.along(false)], ['Instructions', () => timeline.along(true)]].slice(0, counted ? 2 : 1));
+  if (counted) tools.prepend(group);
 }
 
 // ---- the flame graph
@@ -587,23 +613,14 @@ const shownFunctions = 20;
 
 // flameGraph makes the flame graph with its tools, path, status and table of functions.
 function flameGraph() {
-  const flame = new Flame($('flame')), trees = data.profiles.map((p) => new Tree(p)), switches = [];
-  const group = el('div', {className: 'group', role: 'group', 'aria-label': 'What frames are weighed by'});
-  trees.forEach((tree) => tree.metrics.forEach((m, at) => {
-    const button = el('button', {type: 'button', textContent: labels[m.name] + (tree.kind === 'sampled' ? ', sampled' : ''), onclick: () => {
-      flame.show(tree, at);
-      switches.forEach((b) => b.setAttribute('aria-pressed', b === button));
-    }});
-    switches.push(button);
-    group.append(button);
-  }));
+  const flame = new Flame($('flame')), trees = data.profiles.map((p) => new Tree(p));
   const order = el('button', {type: 'button', 'aria-pressed': false, textContent: 'By size', title: 'Largest callees first, instead of those called first', onclick: () => {
     flame.sort(!flame.sorted);
     order.setAttribute('aria-pressed', flame.sorted);
   }});
   const search = el('input', {type: 'search', placeholder: 'Search functions', 'aria-label': 'Search functions', spellcheck: false, oninput: () => flame.search(search.value)});
   const found = el('output', {className: 'range', id: 'found', 'aria-live': 'polite'});
-  $('flame-tools').append(group, order, search, found);
+  $('flame-tools').append(order, search, found);
   $('flame-tools').hidden = false;
   flame.changed.push(() => {
     found.textContent = flame.matches ? `${count(flame.functions)} ${flame.functions === 1 ? 'function' : 'functions'}, ${share(flame.found, flame.total[0])}` : '';
@@ -612,12 +629,13 @@ function flameGraph() {
   });
   let shown = '';
   flame.changed.push(() => {
-    const key = [flame.focus, switches.findIndex((b) => b.getAttribute('aria-pressed') === 'true'), trees.indexOf(flame.tree), flame.metric].join();
+    const key = [flame.focus, trees.indexOf(flame.tree), flame.metric].join();
     if (key !== shown) functions(flame, (name) => { search.value = name; flame.search(name); search.focus(); });
     shown = key;
   });
   for (const name of ['focus', 'blur']) flame.canvas.addEventListener(name, () => flame.redraw());
-  switches[0].click();
+  $('flame-tools').prepend(choice('What frames are weighed by', trees.flatMap((tree) => tree.metrics.map((m, at) =>
+    [labels[m.name] + (tree.kind === 'sampled' ? ', sampled' : ''), () => flame.show(tree, at)]))));
 }
 
 // crumbs shows the way from the root to what was zoomed into, which is short enough to be read.
@@ -648,8 +666,8 @@ function functions(flame, choose) {
   }
   const all = flame.total[focus], value = flame.tree.metrics[flame.metric].unit === 'instructions' ? count : flame.format;
   const top = [...self].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, shownFunctions);
-  const cell = (text) => el('td', {className: 'n', textContent: text});
-  $('functions').replaceChildren(...top.map(([f, v]) => el('tr', {}, cell(value(v)), cell(share(v, all)), cell(value(total.get(f))), cell(share(total.get(f), all)),
+  const cell = (text, more = '') => el('td', {className: 'n' + more, textContent: text});
+  $('functions').replaceChildren(...top.map(([f, v]) => el('tr', {}, cell(value(v)), cell(share(v, all)), cell(value(total.get(f)), ' roomy'), cell(share(total.get(f), all), ' roomy'),
     el('td', {}, el('button', {type: 'button', className: 'link', textContent: tree.names[f], onclick: () => choose(tree.names[f])})))));
 }
 
