@@ -43,11 +43,6 @@ func TestKernel(t *testing.T) {
 			t.Errorf("%s %v: exit code %d, %+v\n%s", filepath.Base(tt.kernel), tt.flags, code, o, stderr)
 		}
 	}
-	// pc has no virtio-mmio: the kernel comes up, and says what it misses.
-	code, _, stderr := boot(t, "--kernel", bz, "--disk", img, "--machine", "pc", "--counting", "0", "--until", "exit")
-	if code != 1 || !strings.Contains(stderr, "no virtio-blk disk") {
-		t.Errorf("pc: exit code %d\n%s", code, stderr)
-	}
 }
 
 func TestKernelUsage(t *testing.T) {
