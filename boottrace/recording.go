@@ -42,6 +42,7 @@ type Recording struct {
 
 	ImageBytes   uint64 `json:"image_bytes,omitempty"`  // of all files that were booted
 	MemoryBytes  uint64 `json:"memory_bytes,omitempty"` // RAM of the guest
+	CPUs         int    `json:"cpus,omitempty"`         // virtual ones; 0 stands for 1
 	PrepareNanos int64  `json:"prepare_ns,omitempty"`   // the host's work before t0
 	TimeNanos    int64  `json:"time_ns,omitempty"`      // when recorded, since 1970
 

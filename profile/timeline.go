@@ -193,6 +193,14 @@ func (t *timeline) bar(r row, total float64, width int) string {
 	return strings.Repeat(" ", from) + t.style.paint(r.color, strings.Repeat(full, to-from))
 }
 
+// countedBy is the accelerator of counting boots, and its clock.
+func countedBy(r *boottrace.Recording) string {
+	if r.CPUs > 1 {
+		return fmt.Sprintf("tcg, %d CPUs in turns", r.CPUs)
+	}
+	return "tcg with icount"
+}
+
 // figures writes a line for every figure besides the phases.
 func (t *timeline) figures() {
 	r, s := t.r, t.s
@@ -216,7 +224,7 @@ func (t *timeline) figures() {
 		if n.Runs > 1 {
 			how = fmt.Sprintf("median of %d counting boots, min %s, max %s", n.Runs, count(n.Min, true), count(n.Max, true))
 		}
-		t.figure("instructions", fmt.Sprintf("%s to %s", count(n.Median, true), t.countUntil()), "guest instructions, "+how+", tcg with icount")
+		t.figure("instructions", fmt.Sprintf("%s to %s", count(n.Median, true), t.countUntil()), "guest instructions, "+how+", "+countedBy(r))
 	}
 	if s.TouchedBytes != nil {
 		value := size(uint64(s.TouchedBytes.Median)) + " touched"

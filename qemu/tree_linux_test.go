@@ -83,7 +83,7 @@ func TestTree(t *testing.T) {
 		firmware := self["firmware"]
 		delete(self, "firmware")
 		want := map[string]uint64{
-			"start": 18, "gate": 14, "main": 26, "f": 15, "g": 13 * 202, "tailer": 2, "leaf": 9 * 3, "pointer": 3, "switcher": 15, "swap": 12,
+			"start": 18, "gate": 14, "main": 27, "f": 15, "modifier": 4, "modified": 4, "g": 13 * 202, "tailer": 2, "leaf": 9 * 3, "pointer": 3, "switcher": 15, "swap": 12,
 			"coroutine": 8, "jumper": 6, "deep": 1, "deeper": 3, "thunked": 2, "thunk": 3, "on_int": 2, "on_ud": 3, "recurse": 42,
 		}
 		if diff := cmp.Diff(want, self); diff != "" {
@@ -97,7 +97,7 @@ func TestTree(t *testing.T) {
 			t.Errorf("the functions have %d instructions with the firmware's %d, and %d were counted", sum, firmware, r.Counts.Total)
 		}
 		wantContexts := map[string]uint64{
-			"main": 26, "main;f": 15, "main;f;g": 2020, "main;tailer": 2, "main;leaf": 3, "main;pointer": 3, "main;pointer;leaf": 3,
+			"main": 27, "main;f": 15, "main;modifier": 4, "main;modifier;modified": 4, "main;f;g": 2020, "main;tailer": 2, "main;leaf": 3, "main;pointer": 3, "main;pointer;leaf": 3,
 			"main;switcher": 15, "main;switcher;leaf": 9, "main;switcher;swap": 6, "coroutine": 8, "coroutine;g": 606, "coroutine;swap": 6, // which nobody has called
 			"main;jumper": 6, "main;jumper;deep": 1, "main;jumper;deep;deeper": 3, "main;jumper;leaf": 3,
 			"main;thunked": 2, "main;thunked;thunk": 1, "main;thunked;thunk;thunk": 2, "main;thunked;leaf": 3,

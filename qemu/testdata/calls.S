@@ -43,7 +43,7 @@ gate:					/* 7 a call */
 	.size gate, . - gate
 
 	.type main, @function
-main:					/* 1 + 5 * 3 + 10 */
+main:					/* 1 + 5 * 3 + 11 */
 	mov $5, %esi
 1:	call f
 	dec %esi
@@ -56,6 +56,7 @@ main:					/* 1 + 5 * 3 + 10 */
 	int $0x30
 	ud2
 	call recurse
+	call modifier
 	nop
 	ret
 	.size main, . - main
@@ -146,6 +147,22 @@ deeper:					/* 3 */
 	mov $landing - 1, %eax
 	jmp *%eax
 	.size deeper, . - deeper
+
+/* Code that changes code: the first byte of modified is a ret for the first call and a nop for the second. */
+	.type modifier, @function
+modifier:				/* 4 */
+	call modified
+	movb $0x90, modified
+	call modified
+	ret
+	.size modifier, . - modifier
+
+	.type modified, @function
+modified:				/* 1, then 3 */
+	ret
+	nop
+	ret
+	.size modified, . - modified
 
 /* What a retpoline does: the return address is replaced by the function to call. */
 	.type thunked, @function

@@ -118,3 +118,34 @@ func TestLinuxBoot(t *testing.T) {
 		t.Errorf("output %.200q", timed.Output)
 	}
 }
+
+// TestCPUs profiles a guest with four virtual CPUs, all of which do something.
+func TestCPUs(t *testing.T) {
+	needQEMU(t)
+	kernel, initrd := linuxKernel(t), linuxInitrd(t)
+	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet panic=-1", "--memory", "256M",
+		"--machine", "q35", "--smp", "4", "-n", "0", "--until", "exit", "--profile", "exact")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	if !strings.Contains(stderr, "with 4 CPUs") {
+		t.Errorf("it is not said that counts depend on the turns of the CPUs:\n%s", stderr)
+	}
+	rec, err := boottrace.Open(o.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := rec.Of(boottrace.Counting)[0]
+	if rec.Exact.Instructions() != run.Instructions {
+		t.Errorf("%d instructions in the profile, %d in the boot", rec.Exact.Instructions(), run.Instructions)
+	}
+	byCPU := map[int]uint64{}
+	for _, s := range rec.Exact.Samples {
+		byCPU[s.CPU] += s.Instructions
+	}
+	for cpu := range 4 {
+		if byCPU[cpu] < 10_000 {
+			t.Errorf("CPU %d executed %d instructions, of %v", cpu, byCPU[cpu], byCPU)
+		}
+	}
+}

@@ -257,6 +257,9 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	if p.q, err = o.choose(cmd, &p.config, tell); err != nil {
 		return err
 	}
+	if o.cpus > 1 && o.counting > 0 {
+		tell.note("with %d CPUs the counts depend on how those take turns: they are exact, and differ from run to run", o.cpus)
+	}
 	if !o.dryRun {
 		if err := o.setMilestones(p, tell); err != nil {
 			return err
@@ -284,7 +287,7 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	}
 
 	if p.io {
-		if err := p.setDisks(); err != nil {
+		if err := p.setDisks(tell); err != nil {
 			return err
 		}
 	}
