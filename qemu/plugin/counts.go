@@ -13,6 +13,7 @@ type Counts struct {
 	Total  uint64 // guest instructions; 0 if they were not counted
 	Blocks uint64 // blocks translated
 	PSS    int64  // proportional set size of the VMM at its end, in bytes, the plugin's own included; 0 if unknown
+	RSS    int64  // resident set size, likewise
 	Marks  []Mark // in the order of execution
 	Tree   *Tree  // nil unless it was asked for
 }
@@ -34,11 +35,12 @@ type Mark struct {
 //	24  PSS in bytes
 //	32  number of marks
 //	40  1 if a tree follows the marks
-//	48  marks: point, address, instructions, nanoseconds
+//	48  RSS in bytes
+//	56  marks: point, address, instructions, nanoseconds
 //	    tree, as tree.go has it
 const (
-	magic      = "FLPLUG02"
-	headerSize = 48
+	magic      = "FLPLUG03"
+	headerSize = 56
 	markSize   = 32
 	maxMarks   = 1 << 16 // c/counter.c drops later ones
 )
@@ -94,9 +96,9 @@ func Decode(src io.ReaderAt, size int64) (*Counts, error) {
 	if string(r[:8]) != magic {
 		return nil, bad(0, "magic", "%q", r[:8])
 	}
-	c := &Counts{Total: r.word(8), Blocks: r.word(16), PSS: int64(r.word(24))}
-	if c.PSS < 0 {
-		return nil, bad(24, "pss", "%d bytes", c.PSS)
+	c := &Counts{Total: r.word(8), Blocks: r.word(16), PSS: int64(r.word(24)), RSS: int64(r.word(48))}
+	if c.PSS < 0 || c.RSS < 0 {
+		return nil, bad(24, "pss", "%d bytes, and %d resident", c.PSS, c.RSS)
 	}
 	n := r.word(32)
 	if n > maxMarks || !r.has(headerSize, int64(n)*markSize) {

@@ -30,9 +30,9 @@ func encode(c Counts) []byte {
 	t := c.Tree
 	words(c.Total, c.Blocks, uint64(c.PSS), uint64(len(c.Marks)))
 	if t == nil {
-		words(0)
+		words(0, uint64(c.RSS))
 	} else {
-		words(1)
+		words(1, uint64(c.RSS))
 	}
 	for _, m := range c.Marks {
 		words(uint64(m.Point), m.Addr, m.Instructions, uint64(m.Nanos))
@@ -44,7 +44,7 @@ func encode(c Counts) []byte {
 	for _, p := range t.Phases {
 		entries += len(p.Spent)
 	}
-	words(uint64(len(t.Nodes)), uint64(len(t.Cells)), uint64(len(t.Blocks)), uint64(len(t.Phases)), uint64(entries), t.Lost, t.LoadedPages)
+	words(uint64(len(t.Nodes)), uint64(len(t.Cells)), uint64(len(t.Blocks)), uint64(len(t.Phases)), uint64(entries), uint64(len(t.Firsts)), t.Lost, t.LoadedPages)
 	for _, x := range t.Blocks {
 		words(x.Addr)
 		shorts(x.Instructions, uint32(len(x.Code)))
@@ -70,10 +70,14 @@ func encode(c Counts) []byte {
 			words(x.Instructions)
 		}
 	}
+	for _, x := range t.Firsts {
+		shorts(x.Page, x.Cell)
+		words(x.Instructions)
+	}
 	return b
 }
 
-var some = Counts{Total: 4751, Blocks: 217, PSS: 35 << 20, Marks: []Mark{{1, 1 << 20, 4748, 7}, {0, 1<<64 - 1, 4750, 8}}}
+var some = Counts{Total: 4751, Blocks: 217, PSS: 35 << 20, RSS: 36 << 20, Marks: []Mark{{1, 1 << 20, 4748, 7}, {0, 1<<64 - 1, 4750, 8}}}
 
 // grown is some with a tree.
 func grown() Counts {
@@ -83,6 +87,7 @@ func grown() Counts {
 		Cells:  []Cell{{}, {Node: 1}, {Node: 2, Block: 1}},
 		Blocks: []Block{{0x1000, 3, []byte{0x90, 0xc3}}, {0x2000, 1, []byte{}}},
 		Phases: []TreePhase{{-1, []Spent{{1, 2, 4000}}}, {1, []Spent{{1, 0, 700}, {2, 1, 51}}}},
+		Firsts: []First{{256, 0, 0}, {7, 1, 5}, {1 << 20, 2, 4750}},
 		Lost:   1, LoadedPages: 9,
 	}
 	return c
@@ -107,6 +112,7 @@ func TestDecode(t *testing.T) {
 		"half a header":     good[:headerSize/2],
 		"no magic":          change(0, 0),
 		"negative PSS":      change(31, 0xff),
+		"negative RSS":      change(55, 0xff),
 		"too many marks":    change(32, 3),
 		"many marks":        change(39, 0xff),
 		"half a mark":       good[:len(good)-8],

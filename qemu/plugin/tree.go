@@ -13,6 +13,9 @@ type Tree struct {
 	// Lost is how many calls were taken for parts of their callers because the tree was too deep or too large. No instruction
 	// is lost with them.
 	Lost uint64
+	// Firsts are the pages of RAM that were touched, in that order, those that the VMM had touched before the guest ran first; with
+	// Config.Memory only.
+	Firsts []First
 	// LoadedPages is how many pages of RAM the VMM had touched before the guest ran; known with Config.Memory only.
 	LoadedPages uint64
 }
@@ -51,21 +54,30 @@ type Spent struct {
 	Instructions uint64
 }
 
-// The tree in the report, as c/tree.c writes it: seven words of numbers of nodes, cells, blocks, phases, entries, lost calls and
-// loaded pages; then
+// First is the first touch of a page of RAM.
+type First struct {
+	Page         uint32 // its physical address divided by 4096
+	Cell         uint32 // that touched it
+	Instructions uint64 // guest instructions executed before that
+}
+
+// The tree in the report, as c/tree.c writes it: eight words of numbers of nodes, cells, blocks, phases, entries, first touches, lost
+// calls and loaded pages; then
 //
 //	blocks  u64 address, u32 instructions, u32 bytes of code that are known, 16 bytes of code
 //	nodes   u32 parent, u32 1 if it is a trap, u64 site, u64 first
 //	cells   u32 node, u32 block in its lower 24 bits and virtual CPU above
 //	phases  u64 mark or all ones, u64 entries
 //	entries of one phase after the other: u32 cell, u32 pages, u64 instructions
+//	first touches  u32 page, u32 cell, u64 instructions
 const (
-	treeHeader = 7 * 8
+	treeHeader = 8 * 8
 	blockSize  = 32
 	nodeSize   = 24
 	cellSize   = 8
 	phaseSize  = 16
 	entrySize  = 16
+	firstSize  = 16
 
 	maxPhases = 64
 	cpuShift  = 24
@@ -76,9 +88,9 @@ func decodeTree(r report, off int, c *Counts) (*Tree, error) {
 	if !r.has(int64(off), treeHeader) {
 		return nil, bad(off, "tree", "it is cut short")
 	}
-	var n [5]uint64
+	var n [6]uint64
 	need := uint64(off + treeHeader)
-	for i, size := range []uint64{nodeSize, cellSize, blockSize, phaseSize, entrySize} {
+	for i, size := range []uint64{nodeSize, cellSize, blockSize, phaseSize, entrySize, firstSize} {
 		n[i] = r.word(off + 8*i)
 		if n[i] > uint64(len(r)) {
 			return nil, bad(off+8*i, "tree", "%d of a part", n[i])
@@ -90,7 +102,7 @@ func decodeTree(r report, off int, c *Counts) (*Tree, error) {
 	}
 	t := &Tree{
 		Nodes: make([]Node, n[0]), Cells: make([]Cell, n[1]), Blocks: make([]Block, n[2]), Phases: make([]TreePhase, n[3]),
-		Lost: r.word(off + 40), LoadedPages: r.word(off + 48),
+		Lost: r.word(off + 48), LoadedPages: r.word(off + 56),
 	}
 	off += treeHeader
 	for i := range t.Blocks {
@@ -153,6 +165,17 @@ func decodeTree(r report, off int, c *Counts) (*Tree, error) {
 	}
 	if total != c.Total {
 		return nil, bad(off, "tree", "it has %d instructions, and %d were counted", total, c.Total)
+	}
+	off = entries
+	var last uint64
+	for range n[5] {
+		f := First{r.short(off), r.short(off + 4), r.word(off + 8)}
+		if uint64(f.Cell) >= n[1] || f.Instructions < last || f.Instructions > c.Total {
+			return nil, bad(off, "first touch", "cell %d, %d instructions after %d of %d", f.Cell, f.Instructions, last, c.Total)
+		}
+		last = f.Instructions
+		t.Firsts = append(t.Firsts, f)
+		off += firstSize
 	}
 	return t, nil
 }

@@ -208,19 +208,20 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	}
 }
 
-/* The VMM's proportional set size in bytes; 0 if the kernel does not say. */
-static uint64_t pss(void)
+/* The VMM's proportional and resident set sizes in bytes; 0 if the kernel does not say. */
+static void set_sizes(uint64_t *pss, uint64_t *rss)
 {
-	uint64_t kib = 0;
+	uint64_t kib;
 	char line[256];
 	FILE *f = fopen("/proc/self/smaps_rollup", "r");
 	if (!f)
-		return 0;
+		return;
 	while (fgets(line, sizeof line, f))
 		if (sscanf(line, "Pss: %" SCNu64, &kib) == 1)
-			break;
+			*pss = kib * 1024;
+		else if (sscanf(line, "Rss: %" SCNu64, &kib) == 1)
+			*rss = kib * 1024;
 	fclose(f);
-	return kib * 1024;
 }
 
 static void ended(qemu_plugin_id_t id, void *unused)
@@ -228,15 +229,16 @@ static void ended(qemu_plugin_id_t id, void *unused)
 	(void)id, (void)unused;
 	if (outs_pending)
 		outs_done();
-	uint64_t header[6] = { 0, counted(), blocks, pss(), nmarks, 0 };
+	uint64_t header[7] = { 0, counted(), blocks, 0, nmarks, 0, 0 };
 	if (tree)
 		tree_end();
 	header[5] = tree;
+	set_sizes(&header[3], &header[6]);
 	report(header, sizeof header);
 	report(marks, nmarks * sizeof *marks);
 	if (tree)
 		tree_report();
-	if (pwrite(out, "FLPLUG02", 8, 0) != 8) /* last: a report without it is of a run that did not end in order */
+	if (pwrite(out, "FLPLUG03", 8, 0) != 8) /* last: a report without it is of a run that did not end in order */
 		die("firstlight plugin: report");
 }
 

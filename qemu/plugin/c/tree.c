@@ -426,16 +426,19 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
  * may change, which takes an instruction that the processor's own buffers need too. */
 
 enum { RAM_PAGES = 1 << 24, SEEN = 1 << 12 };
+static struct first { uint32_t page, cell; uint64_t instructions; } *firsts; /* in the order in which they were touched */
+static uint64_t nfirsts;
 static uint64_t ram_pages = RAM_PAGES; /* ROM lies above */
 static unsigned char *touched_pages; /* a bit each */
 static uint64_t seen[SEEN];
 static int memory, ram_fd = -1;
 
-static int touch_page(uint64_t page)
+static int touch_page(uint64_t page, uint32_t cell, uint64_t now)
 {
 	if (page >= ram_pages || touched_pages[page / 8] & 1 << page % 8)
 		return 0;
 	touched_pages[page / 8] |= (unsigned char)(1 << page % 8);
+	firsts[nfirsts++] = (struct first){ (uint32_t)page, cell, now };
 	return 1;
 }
 
@@ -448,7 +451,7 @@ static void touches(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, v
 	struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, vaddr);
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
-	if (touch_page(qemu_plugin_hwaddr_phys_addr(hw) >> 12))
+	if (touch_page(qemu_plugin_hwaddr_phys_addr(hw) >> 12, active, counted()))
 		cells[active].pages++;
 	seen[page % SEEN] = page + 1;
 }
@@ -460,7 +463,7 @@ static void look_at_ram(void)
 	off_t at = 0, end;
 	while (ram_fd >= 0 && (at = lseek(ram_fd, at, SEEK_DATA)) >= 0 && (end = lseek(ram_fd, at, SEEK_HOLE)) > at) {
 		for (; at < end; at += 4096)
-			loaded += (uint64_t)touch_page((uint64_t)at >> 12);
+			loaded += (uint64_t)touch_page((uint64_t)at >> 12, 0, 0);
 	}
 	ram_fd = -1;
 }
@@ -651,6 +654,7 @@ void tree_begin(int with_memory, int ram)
 	if (!memory)
 		return;
 	touched_pages = reserve(RAM_PAGES / 8);
+	firsts = reserve(RAM_PAGES * sizeof *firsts);
 	ram_fd = ram;
 	off_t size = ram >= 0 ? lseek(ram, 0, SEEK_END) : -1;
 	if (size > 0 && size <= INT64_C(2) << 30) /* larger RAM has a hole below 4 GiB, by machine */
@@ -662,7 +666,7 @@ void tree_end(void) { flush(); }
 /* The report, as tree.go reads it. */
 void tree_report(void)
 {
-	uint64_t header[7] = { nnodes, ncells, nblocks, nphases, nentries, lost, loaded };
+	uint64_t header[8] = { nnodes, ncells, nblocks, nphases, nentries, nfirsts, lost, loaded };
 	report(header, sizeof header);
 	struct { uint64_t pc; uint32_t n, ncode; unsigned char code[16]; } *bs = reserve((nblocks + 1) * sizeof *bs);
 	for (uint64_t i = 0; i < BLOCK_TABLE; i++)
@@ -681,4 +685,5 @@ void tree_report(void)
 	report(cs, ncells * sizeof *cs);
 	report(phases, nphases * sizeof *phases);
 	report(entries, nentries * sizeof *entries);
+	report(firsts, nfirsts * sizeof *firsts);
 }
