@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
-
-	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
@@ -56,10 +53,7 @@ func (p *plan) openSpace(seen []symbols.Seen) (*space, error) {
 			users = append(users, c)
 		}
 	}
-	if err := s.programs(p, users); err != nil {
-		s.close()
-		return nil, err
-	}
+	s.programs(p, users)
 	return s, nil
 }
 
@@ -112,12 +106,12 @@ const (
 )
 
 // programs maps the programs and libraries whose code was executed.
-func (s *space) programs(p *plan, seen []symbols.Seen) error {
+func (s *space) programs(p *plan, seen []symbols.Seen) {
 	if len(seen) == 0 {
-		return nil
+		return
 	}
 	n := 0
-	return p.target.eachProgram(p.config.Initrd, func(name string, content []byte) error {
+	err := p.target.eachProgram(p.config.Initrd, func(name string, content []byte) error {
 		if n++; n > maxPrograms || len(seen) == 0 {
 			return fs.SkipAll
 		}
@@ -142,6 +136,9 @@ func (s *space) programs(p *plan, seen []symbols.Seen) error {
 		}
 		return nil
 	})
+	if err != nil {
+		s.note("%v", err)
+	}
 }
 
 // programBias finds where a program or a library was mapped.
@@ -211,32 +208,6 @@ func (t *target) imagePrograms(f func(name string, content []byte) error) error 
 		}
 		return one(name)
 	})
-}
-
-// initrdPrograms reads an initial RAM disk that is a plain cpio archive; of a compressed one it knows nothing.
-func initrdPrograms(name string, f func(name string, content []byte) error) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	r := cpio.Newc.Reader(file)
-	for {
-		rec, err := r.ReadRecord()
-		if err != nil {
-			return nil // the end, or something that is no archive
-		}
-		if rec.Mode&cpio.S_IFMT != cpio.S_IFREG || rec.FileSize > maxProgram {
-			continue
-		}
-		content := make([]byte, rec.FileSize)
-		if n, err := rec.ReadAt(content, 0); uint64(n) < rec.FileSize || err != nil && err != io.EOF || !isProgram(content) {
-			continue
-		}
-		if err := f(path.Join("/", rec.Name), content); err != nil {
-			return err
-		}
-	}
 }
 
 // mappings returns the mappings as a recording has them.
