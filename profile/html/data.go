@@ -1,6 +1,7 @@
 package html
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,7 @@ type phase struct {
 	Name         string  `json:"name"`
 	Tone         int     `json:"tone,omitempty"` // of phases
 	Nanos        float64 `json:"ns"`
+	Millis       string  `json:"ms,omitempty"` // as the table has it
 	Instructions float64 `json:"n,omitempty"`
 	Steps        []phase `json:"steps,omitempty"`
 }
@@ -43,23 +45,17 @@ func newData(r *boottrace.Recording, v *view) *data {
 		d.Counted = v.Sum.Instructions.Median
 	}
 	for _, p := range v.Sum.Phases {
-		ph := phase{Name: p.Name, Tone: tone(p.Name), Nanos: number(p.Nanos), Instructions: number(p.Instructions)}
+		ph := newPhase(p.Name, d.Total, p.Nanos, p.Instructions)
+		ph.Tone = tone(p.Name)
+		at := d.Total
 		for _, s := range p.Steps {
-			ph.Steps = append(ph.Steps, phase{Name: s.Name, Nanos: number(s.Nanos), Instructions: number(s.Instructions)})
+			ph.Steps = append(ph.Steps, newPhase(s.Name, at, s.Nanos, s.Instructions))
+			at += s.Nanos
 		}
 		d.Phases = append(d.Phases, ph)
-		d.Total += ph.Nanos
+		d.Total += p.Nanos
 	}
-	if runs := r.MedianRuns(); len(runs) > 0 {
-		for i, at := range runs[0].MarkTimes() {
-			// Initcalls are steps, and too many.
-			name := runs[0].Marks[i].Label()
-			if at > 0 && at <= d.Total && !strings.HasPrefix(name, boottrace.InitcallPrefix) {
-				d.Marks = append(d.Marks, mark{name, number(at)})
-			}
-		}
-		slices.SortStableFunc(d.Marks, func(a, b mark) int { return int(a.Nanos - b.Nanos) })
-	}
+	d.Marks = marks(r.MedianRuns(), d.Total)
 	for _, p := range []*boottrace.Profile{r.Exact, r.Sampled} {
 		if t := newTree(p); t != nil {
 			d.Profiles = append(d.Profiles, t)
@@ -67,4 +63,41 @@ func newData(r *boottrace.Recording, v *view) *data {
 	}
 	d.Memory, d.Disk = newMemoryChart(r), newDiskChart(r)
 	return d
+}
+
+func newPhase(name string, from, nanos, instructions float64) phase {
+	return phase{Name: name, Nanos: number(nanos), Millis: between(from, from+nanos), Instructions: number(instructions)}
+}
+
+// marks returns the marks that all of some runs have up to the end, at their mean. Initcalls are left out: they are steps, and too many.
+func marks(runs []*boottrace.Run, end float64) (marks []mark) {
+	type key struct {
+		name string
+		n    int // how many marks before have the same name
+	}
+	sums, runsWith := make(map[key]float64), make(map[key]int)
+	var order []key
+	for _, run := range runs {
+		seen := make(map[string]int)
+		for i, at := range run.MarkTimes() {
+			name := run.Marks[i].Label()
+			if at <= 0 || strings.HasPrefix(name, boottrace.InitcallPrefix) {
+				continue
+			}
+			k := key{name, seen[name]}
+			seen[name]++
+			if runsWith[k] == 0 {
+				order = append(order, k)
+			}
+			runsWith[k]++
+			sums[k] += at
+		}
+	}
+	for _, k := range order {
+		if at := number(sums[k] / float64(len(runs))); runsWith[k] == len(runs) && at <= end {
+			marks = append(marks, mark{k.name, at})
+		}
+	}
+	slices.SortStableFunc(marks, func(a, b mark) int { return cmp.Compare(a.Nanos, b.Nanos) })
+	return marks
 }

@@ -19,6 +19,12 @@ func tone(phase string) int { return tones[phase[strings.LastIndexByte(phase, '+
 // millis formats nanoseconds as milliseconds.
 func millis(nanos float64) string { return fmt.Sprintf("%.2f", nanos/1e6) }
 
+// between formats the time from one instant to another in milliseconds. Instants are rounded, not what lies between them: so the
+// lines of a table add up.
+func between(from, to float64) string {
+	return fmt.Sprintf("%.2f", (math.Round(to/1e4)-math.Round(from/1e4))/100)
+}
+
 // permille formats a place in a bar that is a thousand wide.
 func permille(v float64) string { return fmt.Sprintf("%.2f", v) }
 

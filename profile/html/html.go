@@ -111,7 +111,7 @@ func (v *view) about(r *boottrace.Recording) {
 		v.Facts = append(v.Facts, size(float64(r.ImageBytes))+" of image")
 	}
 	if r.PrepareNanos > 0 {
-		v.Facts = append(v.Facts, millis(float64(r.PrepareNanos))+" ms of preparation before the boot")
+		v.Facts = append(v.Facts, millis(float64(r.PrepareNanos))+" ms to prepare")
 	}
 	if r.TimeNanos != 0 {
 		v.Facts = append(v.Facts, time.Unix(0, r.TimeNanos).UTC().Format("2006-01-02 15:04 UTC"))
@@ -135,50 +135,67 @@ func (v *view) AboutProfile() string {
 	for _, t := range v.Data.Profiles {
 		switch {
 		case t.Kind == boottrace.Sampled:
-			about = append(about, "Sampled: the registers of the guest, now and then, in boots of their own.")
+			about = append(about, "Sampled: the registers of the guest now and then, in boots of their own.")
 		case t.has("touched"):
-			about = append(about, "Exact: every instruction of a counting boot, under TCG, and the functions that touched memory first.")
+			about = append(about, "Exact: every instruction of a counting boot, under TCG, and the functions that touched memory first; callees are in the order of their first calls.")
 		default:
-			about = append(about, "Exact: every instruction of a counting boot, under TCG.")
+			about = append(about, "Exact: every instruction of a counting boot, under TCG; callees are in the order of their first calls.")
 		}
 	}
-	return strings.Join(about, " ") + " Phases are on top, what each function called below it, in the order of the first calls."
+	return strings.Join(about, " ")
 }
 
-// Share formats a part of the median boot.
-func (v *view) Share(nanos float64) string {
-	if v.total == 0 {
-		return "–"
-	}
-	return fmt.Sprintf("%.1f %%", 100*nanos/v.total)
+// row is a line of the table of phases.
+type row struct {
+	Name, Millis, Share, Instructions string
+	Tone                              int
+	Step                              bool
 }
 
 // maxSteps is how many steps of a phase the table shows: the longest, and one that stands for the others.
 const maxSteps = 16
 
-// Steps returns the steps of a phase for the table, in their order.
-func (v *view) Steps(p boottrace.Phase) []boottrace.Step {
-	if len(p.Steps) <= maxSteps {
-		return p.Steps
-	}
-	longest := slices.Clone(p.Steps)
-	slices.SortStableFunc(longest, func(a, b boottrace.Step) int { return cmp.Compare(b.Nanos, a.Nanos) })
-	least := longest[maxSteps-2].Nanos
-	var shown []boottrace.Step
-	others := boottrace.Step{Counted: true}
-	n := 0
-	for _, s := range p.Steps {
-		if s.Nanos >= least && len(shown) < maxSteps-1 {
-			shown = append(shown, s)
-			continue
+// Rows returns the phases with their steps.
+func (v *view) Rows() (rows []row) {
+	add := func(name string, from, nanos, instructions float64, counted bool) *row {
+		r := row{Name: name, Millis: between(from, from+nanos), Share: "–", Instructions: "–"}
+		if v.total > 0 {
+			r.Share = fmt.Sprintf("%.1f %%", 100*nanos/v.total)
 		}
-		n++
-		others.Nanos += s.Nanos
-		others.Instructions += s.Instructions
-		others.Counted = others.Counted && s.Counted
+		if counted {
+			r.Instructions = count(instructions)
+		}
+		rows = append(rows, r)
+		return &rows[len(rows)-1]
 	}
-	others.Name = fmt.Sprintf("%d other steps", n)
-	return append(shown, others)
+	at := 0.0
+	for _, p := range v.Sum.Phases {
+		add(p.Name, at, p.Nanos, p.Instructions, p.Counted).Tone = tone(p.Name)
+		least := 0.0
+		if len(p.Steps) > maxSteps {
+			longest := slices.Clone(p.Steps)
+			slices.SortStableFunc(longest, func(a, b boottrace.Step) int { return cmp.Compare(b.Nanos, a.Nanos) })
+			least = longest[maxSteps-2].Nanos
+		}
+		from, shown := at, 0
+		others := boottrace.Step{Counted: true}
+		for i, s := range p.Steps {
+			if s.Nanos >= least && (shown < maxSteps-1 || len(p.Steps) == maxSteps) {
+				add(s.Name, from, s.Nanos, s.Instructions, s.Counted).Step = true
+				shown++
+			} else {
+				others.Nanos += s.Nanos
+				others.Instructions += s.Instructions
+				others.Counted = others.Counted && s.Counted
+			}
+			from += s.Nanos
+			if i == len(p.Steps)-1 && shown < len(p.Steps) {
+				add(fmt.Sprintf("%d other steps", len(p.Steps)-shown), 0, others.Nanos, others.Instructions, others.Counted).Step = true
+			}
+		}
+		at += p.Nanos
+	}
+	return rows
 }
 
 // maxOwners, maxFiles: how long the tables of memory and of files may be. What comes after that is in bootprof report --format json.

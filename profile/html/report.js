@@ -275,7 +275,7 @@ class Timeline extends Chart {
     this.spans = [];
     let at = 0;
     for (const p of data.phases) {
-      const span = (q, from, more) => this.spans.push({name: q.name, from, to: from + value(q), ns: q.ns, n: q.n, tone: p.tone || 0, ...more});
+      const span = (q, from, more) => this.spans.push({name: q.name, from, to: from + value(q), took: q.ns < 1e5 ? time(q.ns) : q.ms + ' ms', ns: q.ns, n: q.n, tone: p.tone || 0, ...more});
       span(p, at, {lane: 0});
       let from = at;
       (p.steps || []).forEach((s, i) => {
@@ -300,7 +300,7 @@ class Timeline extends Chart {
     for (const s of this.spans) {
       const [y, height] = this.lanes[s.lane];
       this.font(s.lane ? 12 : 13, s.lane ? '' : '600');
-      this.bar(ctx, s.from, s.to, y, height, palette.tones[s.tone][s.shade || 0], s.lane ? s.name : `${s.name} · ${this.view.axis.format(s.to - s.from)}`);
+      this.bar(ctx, s.from, s.to, y, height, palette.tones[s.tone][s.shade || 0], s.lane ? s.name : `${s.name} · ${this.view.axis === axes.time ? s.took : count(s.n)}`);
     }
     this.font(11);
     const y = h - 10;
@@ -329,7 +329,7 @@ class Timeline extends Chart {
     const lane = this.lanes.findIndex(([top, height]) => y >= top && y <= top + height);
     const s = this.spans.find((s) => s.lane === lane && v >= s.from && v < s.to);
     if (!s) return null;
-    const lines = [s.name, `${time(s.ns)}, ${share(s.ns, data.total)} of the boot`];
+    const lines = [s.name, `${s.took}, ${share(s.ns, data.total)} of the boot`];
     if (s.n) lines.push(`${count(s.n)} instructions, ${share(s.n, data.counted)}`);
     return lines.concat(`from ${this.view.axis.format(s.from)} to ${this.view.axis.format(s.to)}`);
   }
@@ -452,7 +452,7 @@ class Flame extends Canvas {
     if (!list) {
       list = [];
       for (let j = i + 1; j < this.tree.end[i]; j = this.tree.end[j]) if (this.total[j] > 0) list.push(j);
-      if (this.sorted) list.sort((a, b) => this.total[b] - this.total[a]);
+      if (this.sorted || this.tree.kind === 'sampled') list.sort((a, b) => this.total[b] - this.total[a]);
       this.orders.set(i, list);
     }
     return list;

@@ -70,6 +70,9 @@ func newTree(p *boottrace.Profile) *tree {
 	}
 	t := &tree{Kind: p.Kind}
 	for _, m := range metrics {
+		if m.Name == "samples" && t.has("time") { // the same in another unit
+			continue
+		}
 		if slices.ContainsFunc(p.Samples, func(s boottrace.Sample) bool { return m.value(&s) > 0 }) {
 			t.Metrics = append(t.Metrics, m)
 		}
