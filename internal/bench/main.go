@@ -1,6 +1,5 @@
 // Command bench measures what Firstlight promises and prints it beside the promise. It runs bin/imgbuild and bin/bootprof as
-// a user would; "make bench" builds them first. With -gate it checks, for CI, what holds on a noisy machine, and exits 1 when
-// something does not.
+// a user would; "make bench" builds them first.
 package main
 
 import (
@@ -23,35 +22,18 @@ import (
 
 const mib = 1 << 20
 
-// What the gate allows. Instructions are exact, so they gate closely: what the examples take plus a tenth. Wall time on a shared machine does
-// not, so the ratio to the floor has room above what make bench is to show.
-var gates = []struct {
-	example      string
-	raw          bool
-	instructions uint64
-	ratio        float64
-}{
-	{"hello-c", false, 1_450_000, 3.6},
-	{"hello-c", true, 720_000, 3.6},
-	{"hello-go", false, 4_700_000, 6},
-}
-
 func main() {
 	runs := flag.Int("n", 20, "timed boots of each kind")
 	boots := flag.Int("boots", 200, "boots in a row of each example")
 	prof := flag.Bool("prof", false, "print the figures of profiling instead")
-	gate := flag.Bool("gate", false, "check the gates of CI instead")
 	flag.Parse()
 	b := bench{runs: *runs}
 	dir, err := os.MkdirTemp("", "firstlight-bench-")
 	if err == nil {
 		b.dir = dir
-		switch {
-		case *gate:
-			err = b.gate()
-		case *prof:
+		if *prof {
 			err = b.profiles()
-		default:
+		} else {
 			err = b.figures(*boots)
 		}
 		os.RemoveAll(dir)
@@ -113,35 +95,6 @@ func run(name string, args ...string) ([]byte, error) {
 		return out, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, stderr.Bytes())
 	}
 	return out, nil
-}
-
-func (b *bench) gate() error {
-	failed := 0
-	for _, g := range gates {
-		img, err := b.image(g.example, g.raw)
-		if err != nil {
-			return err
-		}
-		r, err := b.boot(img, "-n", "9", "--counting", "2")
-		if err != nil {
-			return err
-		}
-		if r.Instructions == nil || r.FloorMS == nil {
-			return errors.New("bootprof measured no instructions or no floor")
-		}
-		ratio := r.TotalMS.Median / r.FloorMS.Median
-		verdict := "ok"
-		if r.Instructions.Max > g.instructions || ratio > g.ratio {
-			verdict = "EXCEEDED"
-			failed++
-		}
-		fmt.Printf("boot-gate: %s raw=%v: %d instructions, at most %d; boot ÷ floor %.2f, at most %.2f: %s\n",
-			g.example, g.raw, r.Instructions.Max, g.instructions, ratio, g.ratio, verdict)
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d gates exceeded", failed, len(gates))
-	}
-	return nil
 }
 
 func (b *bench) figures(boots int) error {
