@@ -306,8 +306,9 @@ class Timeline extends Chart {
     const y = h - 10;
     let free = -Infinity;
     for (const m of this.marks) {
-      const x = this.x(m.at);
+      let x = this.x(m.at);
       if (x < -1 || x > w + 1) continue;
+      x = Math.max(4, Math.min(x, w - 4));
       ctx.fillStyle = palette.soft;
       ctx.beginPath();
       ctx.moveTo(x - 3.5, y - 7);
