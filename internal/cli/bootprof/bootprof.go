@@ -149,7 +149,7 @@ it (no QEMU, no usable accelerator, a budget that could not be measured); 128 pl
 	cmd.AddCommand(qemuCommand(), floorCommand())
 	cmd.AddCommand(reportCommand(), diffCommand(), listCommand())
 	cmd.AddCommand(minmemCommand())
-	cmd.AddCommand(kernelCommand(), hyperkitCommand(), configCommand())
+	cmd.AddCommand(kernelCommand(), hyperkitCommand(), configCommand(), doctorCommand())
 	cmd.AddCommand(gateCommand())
 	return cmd
 }
