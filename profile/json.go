@@ -80,6 +80,8 @@ type Report struct {
 	Touched  []boottrace.Touched `json:"touched_over_time,omitempty"` // of the boot that the owners are of
 	Requests []boottrace.Request `json:"requests,omitempty"`          // of the boot that io is of
 	Boots    []Boot              `json:"boots,omitempty"`             // in the order in which they were made
+
+	GuestTimes []GuestTime `json:"guest_times,omitempty"` // of the median timed boot
 }
 
 // Boot is one boot of a report.
@@ -97,7 +99,7 @@ const reportFunctions = 100
 
 // NewReport returns the report of a recording. p is the profile of functions, one of the recording's or nil.
 func NewReport(r *boottrace.Recording, p *boottrace.Profile) *Report {
-	rep := &Report{Object: NewObject(r, nil), VMM: r.VMM, Profile: NewTop(p, reportFunctions)}
+	rep := &Report{Object: NewObject(r, nil), VMM: r.VMM, Profile: NewTop(p, reportFunctions), GuestTimes: GuestTimes(r)}
 	if r.TimeNanos != 0 {
 		rep.Time = time.Unix(0, r.TimeNanos).UTC().Format(time.RFC3339)
 	}

@@ -72,6 +72,19 @@ func foreign() *boottrace.Recording {
 	return r
 }
 
+// told is a boot of a kernel that says by its own clock what happened when.
+func told() *boottrace.Recording {
+	run := boottrace.Run{Kind: boottrace.Timed, Until: boottrace.UntilExit, ReadyNanos: 90 * ms, ExitNanos: 90 * ms,
+		Marks: []boottrace.Mark{{ID: abi.MarkEntry, HostNanos: 30 * ms}, {ID: abi.MarkNamed, Name: "run_init_process", HostNanos: 71 * ms}}}
+	run.Output = []byte("[    0.000000] Linux version 6.1\nnot a message\n[    0.012500] A text with more characters than a line has room for\n" +
+		"[    0.031250] Run /init as init process\n\tdrivers loaded: 5.50ms, (+2.29ms)\n")
+	run.OutputBytes = uint64(len(run.Output))
+	run.SetMessages(func(offset int) int64 { return int64(40*ms + offset*ms/10) })
+	r := recording(run)
+	r.Image, r.Flavour, r.PrepareNanos = "vmlinux", "linux", 0
+	return r
+}
+
 func recordings() map[string]*boottrace.Recording {
 	return map[string]*boottrace.Recording{
 		"native": recording(floor(35), timed(100), floor(30), timed(130), floor(40), timed(110), counting()),
@@ -83,6 +96,7 @@ func recordings() map[string]*boottrace.Recording {
 			return r
 		}()),
 		"foreign": foreign(),
+		"told":    told(),
 		"counted": recording(counting()),
 		"floor":   recording(floor(35), floor(30)),
 		"empty":   recording(),

@@ -49,6 +49,7 @@ func WriteTimeline(w io.Writer, r *boottrace.Recording, style Style) error {
 	if style.Marks {
 		t.marks()
 	}
+	t.guestTimes()
 	t.figures()
 	_, err := io.WriteString(w, t.b.String())
 	return err
@@ -275,7 +276,11 @@ func (t *timeline) marks() {
 	}
 	run := all[0]
 	hz, known := run.TSCHz()
-	t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%-*s%*s%*s", nameWidth, "mark", 14, "host ms", 14, "guest ms")))
+	width := nameWidth
+	for _, m := range run.Marks {
+		width = max(width, utf8.RuneCountInString(m.Label())+1)
+	}
+	t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%-*s%*s%*s", width, "mark", 14, "host ms", 14, "guest ms")))
 	for _, m := range run.Marks {
 		host, guest := "-", "-"
 		if m.HostNanos > 0 {
@@ -284,7 +289,7 @@ func (t *timeline) marks() {
 		if known && m.TSC > 0 {
 			guest = fmt.Sprintf("%.3f", float64(m.TSC)/hz*1e3)
 		}
-		t.printf("%s%*s%*s\n", padRight(m.Label(), nameWidth), 14, host, 14, guest)
+		t.printf("%s%*s%*s\n", padRight(m.Label(), width), 14, host, 14, guest)
 	}
 	if known {
 		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("(one timed boot; host: seen, since t0; guest: written, since its vCPU started, TSC of %.3f GHz)", hz/1e9)))

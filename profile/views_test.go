@@ -201,7 +201,7 @@ func TestDiskUse(t *testing.T) {
 func TestLayoutLines(t *testing.T) {
 	var b bytes.Buffer
 	ok, err := WriteLayout(&b, profiled())
-	want := "/bin/app\t0\t12288\n/etc/a b\t0\t4096\n/bin/app\t12288\t12288\n\"/odd\\nname\"\t4096\t1\n"
+	want := "/bin/app\t0\t24576\n/etc/a b\t0\t4096\n\"/odd\\nname\"\t4096\t1\n"
 	if !ok || err != nil || b.String() != want {
 		t.Errorf("%v, %v, got\n%swant\n%s", ok, err, b.String(), want)
 	}
@@ -373,5 +373,25 @@ func TestPprofShows(t *testing.T) {
 		if tt.not != "" && strings.Contains(out, tt.not) {
 			t.Errorf("go tool pprof %s has %q:\n%s", strings.Join(tt.args, " "), tt.not, out)
 		}
+	}
+}
+
+func TestGuestTimes(t *testing.T) {
+	all := GuestTimes(told())
+	want := []GuestTime{
+		{Text: "Linux version 6.1", EntryMS: new(10.0), TotalMS: new(40.0)},
+		{Text: "A text with more characters than a line has room for", GuestMS: 12.5, EntryMS: new(14.7), TotalMS: new(44.7)},
+		{Text: "Run /init as init process", GuestMS: 31.25, EntryMS: new(41.0), TotalMS: new(71.0), Mark: "run_init_process"},
+		{Text: "drivers loaded", GuestMS: 5.5},
+	}
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	var b strings.Builder
+	if err := WriteTimeline(&b, told(), Style{Marks: true}); err != nil || !strings.Contains(b.String(), "A text with more characters than a line ha…") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	if got := NewReport(told(), nil).GuestTimes; len(got) != len(want) {
+		t.Errorf("the report has %d of them", len(got))
 	}
 }

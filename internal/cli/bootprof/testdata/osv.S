@@ -57,7 +57,7 @@ _start:				/* ebx: struct hvm_start_info, with the command line's address at 24 
 1:	cmpb $0, (%esi)
 	je 2f
 	inc %esi
-	cmp %eax, 1(%esi)
+	cmp %eax, (%esi)
 	jne 1b
 	mov $chart, %esi
 	mov $chart_end - chart, %ecx
