@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -218,35 +217,6 @@ func partName(p boottrace.Part) string {
 	return p.Path
 }
 
-// firstUses returns the index of the request with which each path's use began. A guest reads more than it needs: the end of one
-// file with the start of the next. So that is the first request for nothing but the file, or the first of those right before it
-// that have it too; or if there is none, the first in which it was at all.
-func firstUses(requests []boottrace.Request) map[string]int {
-	first, alone := make(map[string]int), make(map[string]int)
-	for i := range requests {
-		q := &requests[i]
-		for _, part := range q.Parts {
-			if _, ok := first[part.Path]; !ok {
-				first[part.Path] = i
-			}
-		}
-		if len(q.Parts) == 0 || slices.ContainsFunc(q.Parts, func(p boottrace.Part) bool { return p.Path != q.Parts[0].Path }) {
-			continue
-		}
-		if path := q.Parts[0].Path; path != "" {
-			if _, ok := alone[path]; !ok {
-				from := i
-				for from > 0 && slices.ContainsFunc(requests[from-1].Parts, func(p boottrace.Part) bool { return p.Path == path }) {
-					from--
-				}
-				alone[path] = from
-			}
-		}
-	}
-	maps.Copy(first, alone)
-	return first
-}
-
 // layoutRun returns the run whose order of use is told, or nil: a counting one if it has any, in which no clock takes part.
 func layoutRun(r *boottrace.Recording) *boottrace.Run {
 	for _, run := range r.Of(boottrace.Counting) {
@@ -272,7 +242,7 @@ func WriteLayout(w io.Writer, r *boottrace.Recording) (ok bool, err error) {
 	}
 	var lines []line
 	seen := make(map[string]*extents)
-	early := make(map[string][]boottrace.Part) // parts that were read before the use of their files
+	var early []boottrace.Part // parts that were read before the use of their files
 	add := func(part boottrace.Part) {
 		e := seen[part.Path]
 		if e == nil {
@@ -295,15 +265,21 @@ func WriteLayout(w io.Writer, r *boottrace.Recording) (ok bool, err error) {
 			switch {
 			case part.Path == "" || part.What != "data":
 			case i < uses[part.Path]:
-				early[part.Path] = append(early[part.Path], part)
+				early = append(early, part)
 			default:
-				for _, before := range early[part.Path] {
-					add(before)
-				}
-				delete(early, part.Path)
+				early = slices.DeleteFunc(early, func(p boottrace.Part) bool {
+					if p.Path == part.Path {
+						add(p)
+					}
+					return p.Path == part.Path
+				})
 				add(part)
 			}
 		}
+	}
+	slices.SortStableFunc(early, func(a, b boottrace.Part) int { return cmp.Compare(uses[a.Path], uses[b.Path]) })
+	for _, part := range early {
+		add(part)
 	}
 	var b []byte
 	for _, l := range lines {

@@ -40,7 +40,11 @@ func (o *outcome) setRequests(result *qemu.Result) {
 const requestFunction = "github.com/firstlight-boot/firstlight/kernel/dev.(*block).request"
 
 // setDisks prepares a plan whose disk requests are to be recorded.
-func (p *plan) setDisks() error {
+func (p *plan) setDisks(tell *teller) error {
+	if len(p.config.Disks) == 0 {
+		tell.note("--io: the guest has no disk; --disk gives it one")
+		return nil
+	}
 	for _, path := range p.config.Disks {
 		info, err := os.Stat(path)
 		if err != nil {

@@ -292,7 +292,7 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	rec := p.newRecording(started)
-	s := series{timed: o.timed, counting: o.counting, traced: o.io, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
+	s := series{timed: o.timed, counting: o.counting, traced: o.io && len(p.config.Disks) > 0, floor: o.timed >= 2 && !o.noFloor, mustCount: cmd.Flags().Changed("counting") || o.profile.exact}
 	tails, err := s.run(cmd.Context(), p, rec, tell)
 	if err == nil && o.profile.sample {
 		rec.Sampled, err = p.sampled(cmd.Context(), rec, o.profileRuns, tell)

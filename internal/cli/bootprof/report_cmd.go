@@ -230,7 +230,7 @@ func (o *reportOptions) layout(w io.Writer, rec *boottrace.Recording) error {
 		return err
 	}
 	if !ok {
-		return usagef("the recording has no disk requests that read files; see bootprof qemu --help for how they are recorded")
+		return usagef("the recording has no disk requests that read files; bootprof qemu --io records them")
 	}
 	_, err = w.Write(b.Bytes())
 	return err
