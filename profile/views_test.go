@@ -388,7 +388,7 @@ func TestGuestTimes(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	var b strings.Builder
-	if err := WriteTimeline(&b, told(), Style{Marks: true}); err != nil || !strings.Contains(b.String(), "A text with more characters than a line ha…") {
+	if err := WriteTimeline(&b, told(), Style{Marks: true}); err != nil || !strings.Contains(b.String(), "A text with more characters than a line has…") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 	if got := NewReport(told(), nil).GuestTimes; len(got) != len(want) {
