@@ -195,6 +195,17 @@ func (p *tab) timeline() {
 	if tip := eval[string](p, "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent"); !strings.Contains(tip, "of the boot") {
 		p.t.Errorf("the tooltip says %q", tip)
 	}
+	for _, name := range []string{"timeline", "memory", "disk"} {
+		eval[bool](p, fmt.Sprintf("document.querySelector('#%s canvas').focus() || true", name))
+		said := make(map[string]bool)
+		for _, key := range []string{"ArrowDown", "ArrowDown", "ArrowUp"} {
+			p.press(key)
+			said[eval[string](p, fmt.Sprintf("document.querySelector('#%s output').textContent", name))] = true
+		}
+		if len(said) != 2 || said[""] {
+			p.t.Errorf("%s: the arrow keys read %v", name, said)
+		}
+	}
 	for _, button := range []string{"−", "+", "All", "Instructions", "Time"} {
 		eval[bool](p, fmt.Sprintf("[...document.querySelectorAll('#timeline-tools button')].find(b => b.textContent === %q).click() || true", button))
 		changes(button)

@@ -50,14 +50,18 @@ function readPalette() {
   for (const name of ['bg', 'card', 'text', 'soft', 'line', 'hit', 'dim', 'focus', 'disk', 'write', 'memory']) palette[name] = read(name);
   for (let i = 0; i < 5; i++) palette.tones.push(shades(read('tone' + i)));
 }
-// shades makes four shades of a colour, and says what text is readable on them.
+const channels = (color) => color.match(/[\d.]+/g).map(Number).slice(0, 3);
+const mix = (a, b, part) => a.map((v, i) => Math.round(v + (b[i] - v) * part));
+// readable is a colour with the text that can be read on it.
+function readable(c) {
+  const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return {fill: `rgb(${c})`, text: 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#15101a' : '#ffffff'};
+}
+// shades makes four shades of a colour, each with one that stands back.
 function shades(color) {
-  const [r, g, b] = color.match(/[\d.]+/g).map(Number);
-  return [0, 0.1, 0.2, 0.3].map((t) => {
-    const c = [r, g, b].map((v) => Math.round(v + (255 - v) * t));
-    const [lr, lg, lb] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    const light = 0.2126 * lr + 0.7152 * lg + 0.0722 * lb;
-    return {fill: `rgb(${c})`, text: light > 0.179 ? '#15101a' : '#ffffff'};
+  return [0, 0.1, 0.2, 0.3].map((part) => {
+    const c = mix(channels(color), [255, 255, 255], part);
+    return {...readable(c), faded: readable(mix(c, channels(palette.card), 0.45))};
   });
 }
 function hash(s) {
@@ -149,14 +153,20 @@ class View {
   text() { return `${this.axis.format(this.from)} to ${this.axis.format(this.to)}`; }
 }
 
-const keysHelp = 'Plus and minus zoom, the arrow keys move, 0 shows everything.';
+const keysHelp = 'Plus and minus zoom, left and right move, up and down read what is drawn, 0 shows everything.';
+let scrolled = -Infinity; // when the page was
+addEventListener('scroll', () => { scrolled = performance.now(); hideTip(); }, {passive: true});
 
 // Chart is a canvas along a view. Its user zooms with the wheel, two fingers or keys, and moves it by dragging.
 class Chart extends Canvas {
   constructor(box, label, view) {
     super(box, label, keysHelp);
-    this.watch(view);
+    this.view = view;
+    this.chosen = -1;
+    this.said = box.appendChild(el('output', {className: 'hidden', 'aria-live': 'polite', 'aria-label': label}));
+    view.changed.push(() => this.redraw());
     const c = this.canvas;
+    c.addEventListener('blur', () => { this.chosen = -1; hideTip(); this.redraw(); });
     c.addEventListener('keydown', (e) => this.key(e));
     c.addEventListener('wheel', (e) => this.wheel(e), {passive: false});
     c.addEventListener('dblclick', () => this.view.reset());
@@ -170,10 +180,6 @@ class Chart extends Canvas {
     for (const name of ['pointerup', 'pointercancel']) c.addEventListener(name, (e) => this.fingers.delete(e.pointerId));
     c.addEventListener('pointermove', (e) => this.move(e));
   }
-  watch(view) {
-    this.view = view;
-    view.changed.push(() => this.redraw());
-  }
   x(v) { return (v - this.view.from) / (this.view.to - this.view.from) * this.width; }
   at(clientX) { return this.view.from + (clientX - this.canvas.getBoundingClientRect().left) / this.width * (this.view.to - this.view.from); }
   key(e) {
@@ -183,14 +189,36 @@ class Chart extends Canvas {
       '+': () => view.zoom(1.6), '=': () => view.zoom(1.6), '-': () => view.zoom(1 / 1.6), '_': () => view.zoom(1 / 1.6),
       '0': () => view.reset(), 'Home': () => view.set(0, view.to - view.from), 'End': () => view.set(view.max - (view.to - view.from), view.max),
       'ArrowLeft': () => view.pan(-0.15), 'ArrowRight': () => view.pan(0.15),
-      'ArrowUp': () => view.zoom(1.6), 'ArrowDown': () => view.zoom(1 / 1.6),
+      'ArrowUp': () => this.choose(-1), 'ArrowDown': () => this.choose(1),
     }[e.key];
     if (!act) return;
     e.preventDefault();
     hideTip();
     act();
   }
+  // choose goes to the next of the chart's items: what is drawn, with its place on the axis and the lines that tell about it.
+  choose(by) {
+    const items = this.items();
+    if (!items.length) return;
+    this.chosen = Math.max(0, Math.min(items.length - 1, this.chosen + by));
+    const {from, to, lines} = items[this.chosen], {view} = this, span = view.to - view.from;
+    if (to < view.from || from > view.to) view.set((from + to - span) / 2, (from + to + span) / 2);
+    const [x, y, w, h] = this.rect(items[this.chosen]), box = this.canvas.getBoundingClientRect();
+    showTip(box.left + Math.max(0, Math.min(x + w / 2, box.width)), box.top + y + h - 12, lines);
+    this.said.textContent = lines.join(', ');
+    this.redraw();
+  }
+  // outline draws a line around the chosen item.
+  outline(ctx) {
+    const item = this.chosen >= 0 && this.items()[this.chosen];
+    if (!item) return;
+    const [x, y, w, h] = this.rect(item);
+    ctx.strokeStyle = palette.text;
+    ctx.lineWidth = 2;
+    ctx.strokeRect(Math.max(x, 1), y, Math.max(Math.min(x + w, this.width - 1) - Math.max(x, 1), 2), h);
+  }
   wheel(e) {
+    if (performance.now() - scrolled < 300) return; // the page is being scrolled, and came by here
     const sideways = e.shiftKey || Math.abs(e.deltaX) > Math.abs(e.deltaY);
     if (this.view.whole() && (sideways || e.deltaY > 0)) return; // there is nowhere to go: the page scrolls
     e.preventDefault();
@@ -302,6 +330,7 @@ class Timeline extends Chart {
       this.font(s.lane ? 12 : 13, s.lane ? '' : '600');
       this.bar(ctx, s.from, s.to, y, height, palette.tones[s.tone][s.shade || 0], s.lane ? s.name : `${s.name} · ${this.view.axis === axes.time ? s.took : count(s.n)}`);
     }
+    this.outline(ctx);
     this.font(11);
     const y = h - 10;
     let free = -Infinity;
@@ -330,10 +359,15 @@ class Timeline extends Chart {
     const lane = this.lanes.findIndex(([top, height]) => y >= top && y <= top + height);
     const s = this.spans.find((s) => s.lane === lane && v >= s.from && v < s.to);
     if (!s) return null;
+    return this.about(s);
+  }
+  about(s) {
     const lines = [s.name, `${s.took}, ${share(s.ns, data.total)} of the boot`];
     if (s.n) lines.push(`${count(s.n)} instructions, ${share(s.n, data.counted)}`);
     return lines.concat(`from ${this.view.axis.format(s.from)} to ${this.view.axis.format(s.to)}`);
   }
+  items() { return this.spans.map((s) => ({...s, lines: this.about(s)})); }
+  rect(s) { return [this.x(s.from), this.lanes[s.lane][0], this.x(s.to) - this.x(s.from), this.lanes[s.lane][1]]; }
 }
 
 // choice makes buttons of which one is pressed; the first is at once.
@@ -545,16 +579,15 @@ class Flame extends Canvas {
       const y = r.depth * rowHeight - top;
       if (y + rowHeight < 0 || y > h) continue;
       const i = r.node, hit = this.matches && tree.isFunction(i) && this.matches[tree.frame[i]];
-      let {fill, text} = i ? palette.tones[tree.tone[i]][tree.isFunction(i) ? tree.shade[tree.frame[i]] : 0] : {fill: palette.dim, text: palette.text};
+      let {fill, text, faded} = i ? palette.tones[tree.tone[i]][tree.isFunction(i) ? tree.shade[tree.frame[i]] : 0] : {fill: palette.dim, text: palette.text};
+      if (i && !inFocus(i)) ({fill, text} = faded);
       if (hit) [fill, text] = [palette.hit, palette.card];
       else if (this.matches) [fill, text] = [palette.dim, palette.soft];
-      ctx.globalAlpha = inFocus(i) || !i ? 1 : 0.6;
       ctx.fillStyle = fill;
       ctx.fillRect(r.x, y, Math.max(r.w - (r.w > 3 ? 1 : 0), 0.5), rowHeight - 1);
-      ctx.globalAlpha = 1;
       if (r.w >= 28) {
         this.font(12, tree.depth[i] < 2 ? '600' : '');
-        ctx.fillStyle = inFocus(i) || !i ? text : palette.text;
+        ctx.fillStyle = text;
         const cut = fit(ctx, i ? tree.short[tree.frame[i]] : `all · ${this.format(this.total[0])}`, r.w - 10);
         if (cut) ctx.fillText(cut, r.x + 5, y + rowHeight / 2);
       }
@@ -742,12 +775,16 @@ class MemoryChart extends BootChart {
     ctx.globalAlpha = 1;
     for (const part of [0.5, 1]) this.level(ctx, this.y(this.most * part), size(this.most * part));
     this.level(ctx, this.y(0), '');
+    this.outline(ctx);
   }
   hit(x) {
     const v = this.view.from + x / this.width * (this.view.to - this.view.from);
     const now = this.chart.points.filter((p) => p[0] <= v).at(-1);
-    return [`${size(now ? now[1] : 0)} touched`, `by ${this.view.axis.format(v)}`, this.phaseAt(v)].filter(Boolean);
+    return this.about(v, now ? now[1] : 0);
   }
+  about(at, bytes) { return [`${size(bytes)} touched`, `by ${this.view.axis.format(at)}`, this.phaseAt(at)].filter(Boolean); }
+  items() { return this.chart.points.map(([at, bytes]) => ({from: at, to: at, bytes, lines: this.about(at, bytes)})); }
+  rect({from, bytes}) { return [this.x(from) - 3, this.y(bytes) - 3, 6, 6]; }
 }
 
 class DiskChart extends BootChart {
@@ -785,6 +822,7 @@ class DiskChart extends BootChart {
       ctx.fillStyle = op === 'read' ? palette.disk : palette.write;
       ctx.fillRect(x, y, width, height);
     }
+    this.outline(ctx);
   }
   hit(x, y) {
     let best = null, least = 8;
@@ -793,8 +831,15 @@ class DiskChart extends BootChart {
       const far = Math.hypot(Math.max(left - x, 0, x - left - w), Math.max(top - y, 0, y - top - h));
       if (far < least) [best, least] = [r, far];
     }
-    if (!best) return null;
-    const [op, disk, offset, length, start, latency, what] = best, name = this.disks.size > 1 ? ` on disk ${disk}` : '';
+    return best && this.about(best);
+  }
+  items() { return this.chart.requests.map((r) => ({from: r[4], to: r[4] + r[5], request: r, lines: this.about(r)})); }
+  rect({request}) {
+    const [x, y, w, h] = this.place(request);
+    return [x - 2, y - 2, w + 4, h + 4];
+  }
+  about([op, disk, offset, length, start, latency, what]) {
+    const name = this.disks.size > 1 ? ` on disk ${disk}` : '';
     const lines = [`${this.chart.ops[op]} ${size(length)}${name} at ${size(offset)}`];
     if (latency) lines.push(`took ${time(latency)}`);
     lines.push(this.chart.axis === 'order' ? `request ${start + 1}` : `at ${this.view.axis.format(start)}`);

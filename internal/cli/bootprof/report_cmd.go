@@ -171,6 +171,9 @@ func (o *reportOptions) run(cmd *cobra.Command, path string) error {
 	if o.format == "pprof" && isTerminal(cmd.OutOrStdout()) {
 		return usagef("a pprof profile is no text for a terminal; name a file with -o, as -o boot.pb.gz")
 	}
+	if o.format == "html" && isTerminal(cmd.OutOrStdout()) {
+		return usagef("a page is no text for a terminal; name a file with -o, as -o boot.html")
+	}
 	return write(cmd.OutOrStdout())
 }
 
