@@ -1,0 +1,97 @@
+package bootprof
+
+import (
+	"sort"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/qemu"
+)
+
+// maxTouched bounds the instants at which it is told how much memory was touched.
+const maxTouched = 256
+
+// memoryWatch looks at how much of a guest's memory is touched while it runs: when it says something, and no more often.
+type memoryWatch struct {
+	vm    *qemu.VM
+	seen  []boottrace.Touched
+	ready uint64 // bytes
+}
+
+// watch makes the watcher look at a VM's memory.
+func (w *watcher) watch(vm *qemu.VM) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.memory.vm = vm
+}
+
+func (m *memoryWatch) look(at time.Duration, ready bool) {
+	if m.vm == nil || len(m.seen) == maxTouched && !ready {
+		return
+	}
+	n, err := m.vm.AllocatedBytes()
+	if err != nil {
+		return
+	}
+	if ready {
+		m.ready = uint64(n)
+	}
+	if len(m.seen) < maxTouched && (len(m.seen) == 0 || m.seen[len(m.seen)-1].Bytes != uint64(n)) {
+		m.seen = append(m.seen, boottrace.Touched{Nanos: max(at.Nanoseconds(), 1), Bytes: uint64(n)})
+	}
+}
+
+// setOverTime sets what is known of when the memory was touched: to the instruction where first touches were logged, else by the times
+// of what the guest said.
+func (o *outcome) setOverTime(s *survey, w *watcher) {
+	if o.Memory == nil {
+		return
+	}
+	m := o.Memory
+	m.RSSBytes = o.rssBytes
+	switch {
+	case o.counts != nil && o.counts.Tree != nil && len(o.counts.Tree.Firsts) > 0:
+		o.setFirsts(s)
+	case o.Kind == boottrace.Timed:
+		m.OverTime, m.ReadyBytes = w.memory.seen, w.memory.ready
+	}
+}
+
+// setFirsts sets touched memory by guest instructions, and by owner what was touched before the guest was ready.
+func (o *outcome) setFirsts(s *survey) {
+	firsts := o.counts.Tree.Firsts
+	m, total, ready := o.Memory, o.counts.Total, o.Instructions
+	// before returns how many pages were touched before an instruction.
+	before := func(at uint64) int {
+		return sort.Search(len(firsts), func(i int) bool { return firsts[i].Instructions >= at && firsts[i].Instructions > 0 })
+	}
+	add := func(at uint64) {
+		n := uint64(before(at)) * pageSize
+		if last := len(m.OverTime) - 1; last < 0 || m.OverTime[last].Bytes != n || at == ready || at == total {
+			m.OverTime = append(m.OverTime, boottrace.Touched{Instructions: at, Bytes: n})
+		}
+	}
+	const steps = maxTouched - 2
+	for i, told := uint64(0), ready == 0; i <= steps; i++ {
+		at := total/steps*i + total%steps*i/steps
+		if !told && at >= ready {
+			told = true
+			if at > ready {
+				add(ready)
+			}
+		}
+		add(at)
+	}
+	if ready == 0 {
+		return
+	}
+	n := before(ready)
+	m.ReadyBytes = uint64(n) * pageSize
+	at := &survey{Memory: s.Memory}
+	for _, f := range firsts[:n] {
+		if i := s.From(uint64(f.Page) * pageSize); i < len(s.Pages) && s.Pages[i].Addr == uint64(f.Page)*pageSize {
+			at.owners = append(at.owners, s.owners[i])
+		}
+	}
+	m.Ready = at.regions(m.ReadyBytes)
+}
