@@ -26,9 +26,14 @@ const MaxRequests = 1 << 14
 
 // Memory is what a run's guest memory held, beyond how much of it was touched.
 type Memory struct {
-	ZeroBytes      uint64 `json:"zero_bytes"`      // touched pages with nothing but zeros
-	DuplicateBytes uint64 `json:"duplicate_bytes"` // touched pages, not zero, that an earlier one equals
-	RSSBytes       uint64 `json:"rss_bytes,omitempty"`
+	ZeroBytes      uint64 `json:"zero_bytes"`          // touched pages with nothing but zeros
+	DuplicateBytes uint64 `json:"duplicate_bytes"`     // touched pages, not zero, that an earlier one equals
+	RSSBytes       uint64 `json:"rss_bytes,omitempty"` // resident set size of the VMM
+
+	// ReadyBytes is how much was touched before the guest was ready; it has no devices' writes in it where it is of a counting run.
+	// Ready divides that of a counting run by what the pages were for in the end.
+	ReadyBytes uint64   `json:"ready_bytes,omitempty"`
+	Ready      []Region `json:"ready,omitempty"`
 
 	OverTime []Touched         `json:"over_time,omitempty"`
 	Balloon  map[string]uint64 `json:"balloon,omitempty"` // the guest's statistics by their QMP names, in bytes or counts

@@ -186,8 +186,8 @@ func TestEndings(t *testing.T) {
 			}
 			ended := processEnd(t, vm.PID())
 			<-up
-			if pss, err := vm.PSS(); err != nil || pss < 1<<20 || pss > 1<<30 {
-				t.Errorf("PSS %d, %v", pss, err)
+			if pss, rss, err := vm.SetSizes(); err != nil || pss < 1<<20 || pss > rss || rss > 1<<30 {
+				t.Errorf("PSS %d, RSS %d, %v", pss, rss, err)
 			}
 			e.end(cancel, vm)
 			r, err := vm.Wait()
@@ -198,7 +198,7 @@ func TestEndings(t *testing.T) {
 				t.Errorf("result %+v", r)
 			}
 			ended()
-			if _, err := vm.PSS(); !errors.Is(err, os.ErrProcessDone) {
+			if _, _, err := vm.SetSizes(); !errors.Is(err, os.ErrProcessDone) {
 				t.Errorf("PSS after the end: %v", err)
 			}
 			if err := vm.Close(); err != nil {

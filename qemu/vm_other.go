@@ -27,5 +27,6 @@ func (vm *VM) Close() error                                 { return nil }
 func (vm *VM) TouchedBytes() (int64, error)                 { return 0, ErrUnsupported }
 func (vm *VM) Touched(f func(addr, size int64)) error       { return ErrUnsupported }
 func (vm *VM) ReadAt(p []byte, addr int64) (int, error)     { return 0, ErrUnsupported }
-func (vm *VM) PSS() (int64, error)                          { return 0, ErrUnsupported }
+func (vm *VM) SetSizes() (pss, rss int64, err error)        { return 0, 0, ErrUnsupported }
+func (vm *VM) AllocatedBytes() (int64, error)               { return 0, ErrUnsupported }
 func (vm *VM) Monitor(context.Context) (*qmp.Client, error) { return nil, ErrUnsupported }

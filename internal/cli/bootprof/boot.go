@@ -46,6 +46,8 @@ type outcome struct {
 	boottrace.Run
 	tail   []byte // the console's end
 	counts *plugin.Counts
+
+	rssBytes uint64 // of the VMM
 }
 
 // boot makes one run. A boot that did not get to its end is an error; an app that failed is not.
@@ -108,6 +110,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		return nil, err
 	}
 	defer vm.Close()
+	w.watch(vm)
 	o := &outcome{Run: boottrace.Run{Kind: kind}}
 	stopped := false
 	ready := w.ready
@@ -116,8 +119,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	}
 	select {
 	case <-ready: // a server never exits, so it ends here
-		if n, err := vm.PSS(); err == nil && kind == boottrace.Timed {
-			o.PSSBytes = uint64(n)
+		if pss, rss, err := vm.SetSizes(); err == nil && kind == boottrace.Timed {
+			o.PSSBytes, o.rssBytes = uint64(pss), uint64(rss)
 		}
 		vm.Stop()
 		stopped = true
@@ -153,7 +156,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		}
 		return o, nil
 	}
-	if err := p.setMemory(&o.Run, vm); err != nil {
+	memory, err := p.setMemory(o, vm)
+	if err != nil {
 		return nil, err
 	}
 	if p.target.record != 0 {
@@ -190,13 +194,14 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	if counts := result.Counts; counts != nil && kind == boottrace.Counting {
 		o.counts = counts
 		if counts.Tree == nil { // which takes far more memory than a boot
-			o.PSSBytes = uint64(max(counts.PSS, 0))
+			o.PSSBytes, o.rssBytes = uint64(counts.PSS), uint64(counts.RSS)
 		}
 		p.setCounts(o, w, counts)
 		if request >= 0 {
 			o.countRequests(counts, request)
 		}
 	}
+	o.setOverTime(memory, w)
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
 		return nil, failure(result, "%s", o.End)
@@ -322,6 +327,7 @@ type watcher struct {
 	output      []byte
 	outputBytes uint64
 	arrivals    []arrival // of output
+	memory      memoryWatch
 }
 
 // arrival is when the host saw the bytes of the output from an offset on.
@@ -360,6 +366,7 @@ func (w *watcher) kind() string {
 
 func (w *watcher) setReady(at time.Duration) {
 	if w.readyNanos == 0 {
+		w.memory.look(at, true)
 		w.readyNanos = max(at.Nanoseconds(), 1)
 		close(w.ready)
 	}
@@ -372,6 +379,7 @@ func (w *watcher) console(at time.Duration, p []byte) {
 		w.setReady(at)
 	}
 	if len(w.output) < boottrace.MaxOutput {
+		w.memory.look(at, false)
 		w.arrivals = append(w.arrivals, arrival{len(w.output), max(at.Nanoseconds(), 1)})
 	}
 	w.outputBytes += uint64(len(p))
@@ -414,6 +422,7 @@ func (w *watcher) written(at time.Duration, port uint16, p []byte) {
 func (w *watcher) marks(at time.Duration, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.memory.look(at, false)
 	w.written(at, abi.PortMark, p)
 	for _, m := range w.stream.Write(at.Nanoseconds(), p) {
 		if m.IsReady(w.kind()) {

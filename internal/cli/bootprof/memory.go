@@ -60,21 +60,21 @@ type survey struct {
 	tables *guestmem.Tables
 }
 
-// setMemory looks at the guest's memory, which the VM must not change any more.
-func (p *plan) setMemory(run *boottrace.Run, vm *qemu.VM) error {
+// setMemory looks at the guest's memory, which the VM must not change any more. The survey is nil if the memory is not to be seen.
+func (p *plan) setMemory(o *outcome, vm *qemu.VM) (*survey, error) {
 	touched, err := vm.TouchedBytes()
 	if err != nil {
-		return nil // the guest's RAM is its own
+		return nil, nil // the guest's RAM is its own
 	}
-	run.TouchedBytes = uint64(touched)
+	o.TouchedBytes = uint64(touched)
 	s, err := p.survey(vm)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	zero, duplicate := s.Alike()
-	run.Memory = &boottrace.Memory{ZeroBytes: zero, DuplicateBytes: duplicate}
-	run.Regions = s.regions(run.TouchedBytes)
-	return nil
+	o.Memory = &boottrace.Memory{ZeroBytes: zero, DuplicateBytes: duplicate}
+	o.Regions = s.regions(o.TouchedBytes)
+	return s, nil
 }
 
 // note keeps a note for the user, once.
