@@ -50,8 +50,9 @@ func (m *machineFlags) runFloor(cmd *cobra.Command, n int) error {
 		Image: "floor", VMM: "QEMU " + p.q.Version.String(), Accel: string(p.config.Accel), Machine: string(c.Machine),
 		Firmware: string(c.Firmware), MemoryBytes: uint64(c.MemoryBytes),
 	}
+	pace := newPace(n)
 	for i := range n {
-		tell.progress("floor %d of %d", i+1, n)
+		tell.progress("floor %d of %d%s", i+1, n, pace.left(i))
 		o, err := p.boot(cmd.Context(), boottrace.Floor)
 		if err != nil {
 			tell.clear()

@@ -267,8 +267,9 @@ func (o *hyperkitOptions) run(cmd *cobra.Command, args, appArgs []string) error 
 		PrepareNanos: time.Since(started).Nanoseconds(),
 	}
 	var tails [][]byte
+	pace := newPace(o.timed)
 	for i := range o.timed {
-		tell.progress("boot %d of %d", i+1, o.timed)
+		tell.progress("boot %d of %d%s", i+1, o.timed, pace.left(i))
 		run, tail, err := p.boot(cmd.Context(), path, o.timeout)
 		if err != nil {
 			tell.clear()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
@@ -30,13 +29,14 @@ func (s series) run(ctx context.Context, p *plan, rec *boottrace.Recording, tell
 		tails = append(tails, o.tail)
 		return nil
 	}
+	pace := newPace(s.timed)
 	for i := range s.timed {
+		tell.progress("boot %d of %d%s", i+1, s.timed, pace.left(i))
 		if s.floor {
 			if err := add(boottrace.Floor); err != nil {
 				return nil, err
 			}
 		}
-		tell.progress("boot %d of %d", i+1, s.timed)
 		if err := add(boottrace.Timed); err != nil {
 			return nil, inSeries(err, "boot", i, s.timed)
 		}
@@ -47,8 +47,9 @@ func (s series) run(ctx context.Context, p *plan, rec *boottrace.Recording, tell
 			return nil, fmt.Errorf("boot with disk trace: %w", err)
 		}
 	}
+	pace = newPace(s.counting)
 	for i := range s.counting {
-		tell.progress("counting boot %d of %d", i+1, s.counting)
+		tell.progress("counting boot %d of %d%s", i+1, s.counting, pace.left(i))
 		err := add(boottrace.Counting)
 		switch {
 		case err == nil:
@@ -73,43 +74,4 @@ func inSeries(err error, what string, i, n int) error {
 		return err
 	}
 	return fmt.Errorf("%s %d of %d: %w", what, i+1, n, err)
-}
-
-// teller tells the user how things go, on standard error.
-type teller struct {
-	w        io.Writer
-	terminal bool
-	quiet    bool
-	verbose  bool
-	shown    bool // a line of progress is on the terminal
-}
-
-// progress replaces the line of progress, if there is a terminal. It is called between boots only.
-func (t *teller) progress(format string, args ...any) {
-	if t.terminal && !t.quiet {
-		fmt.Fprintf(t.w, "\r\x1b[K"+format, args...)
-		t.shown = true
-	}
-}
-
-// clear takes the line of progress away.
-func (t *teller) clear() {
-	if t.shown {
-		fmt.Fprint(t.w, "\r\x1b[K")
-		t.shown = false
-	}
-}
-
-func (t *teller) note(format string, args ...any) {
-	if !t.quiet {
-		t.clear()
-		fmt.Fprintf(t.w, "note: "+format+"\n", args...)
-	}
-}
-
-func (t *teller) detail(format string, args ...any) {
-	if t.verbose {
-		t.clear()
-		fmt.Fprintf(t.w, format+"\n", args...)
-	}
 }
