@@ -41,9 +41,12 @@ func recorded(stacks int) *boottrace.Recording {
 			})
 	}
 	n := r.Exact.Instructions()
-	r.Runs = append(r.Runs, boottrace.Run{Kind: boottrace.Counting, Until: boottrace.UntilOutput, Instructions: n, Marks: []boottrace.Mark{
-		{ID: abi.MarkEntry, Instructions: n / 100}, {ID: abi.MarkMain, Instructions: n / 10}, {ID: abi.MarkApp, Instructions: n / 2}, {ID: abi.MarkOutput, Instructions: n},
-	}})
+	r.Runs = append(r.Runs, boottrace.Run{
+		Kind: boottrace.Counting, Until: boottrace.UntilOutput, Instructions: n, Marks: []boottrace.Mark{
+			{ID: abi.MarkEntry, Instructions: n / 100}, {ID: abi.MarkMain, Instructions: n / 10}, {ID: abi.MarkApp, Instructions: n / 2}, {ID: abi.MarkOutput, Instructions: n},
+		},
+		Memory: &boottrace.Memory{OverTime: []boottrace.Touched{{Instructions: n / 3, Bytes: 1 << 20}, {Instructions: n, Bytes: 2 << 20}}},
+	})
 	return r
 }
 

@@ -83,27 +83,32 @@ func clockOf(nanos, instructions bool) string {
 	return "order"
 }
 
-// newMemoryChart returns the chart of touched memory, or nil.
-func newMemoryChart(r *boottrace.Recording) *memoryChart {
-	run := firstRun(r, func(run *boottrace.Run) bool { return run.Memory != nil && len(run.Memory.OverTime) > 0 })
-	if run == nil {
-		return nil
+// newMemoryCharts returns the charts of touched memory: on the host's clock, by instructions, as far as there are any.
+func newMemoryCharts(r *boottrace.Recording) (charts []*memoryChart) {
+	for _, counting := range []bool{false, true} {
+		run := firstRun(r, func(run *boottrace.Run) bool {
+			return run.Memory != nil && len(run.Memory.OverTime) > 0 && (run.Kind == boottrace.Counting) == counting
+		})
+		if run == nil {
+			continue
+		}
+		c := &memoryChart{}
+		over := run.Memory.OverTime
+		clock := clockOf(
+			slices.ContainsFunc(over, func(m boottrace.Touched) bool { return m.Nanos > 0 }),
+			slices.ContainsFunc(over, func(m boottrace.Touched) bool { return m.Instructions > 0 }),
+		)
+		end := 0.0
+		for i, m := range over {
+			at := map[string]float64{"time": float64(m.Nanos), "instructions": float64(m.Instructions), "order": float64(i)}[clock]
+			c.Points = append(c.Points, [2]float64{at, float64(m.Bytes)})
+			end = max(end, at)
+		}
+		slices.SortStableFunc(c.Points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
+		c.axis = newAxis(r, run, clock, end)
+		charts = append(charts, c)
 	}
-	c := &memoryChart{}
-	over := run.Memory.OverTime
-	clock := clockOf(
-		slices.ContainsFunc(over, func(m boottrace.Touched) bool { return m.Nanos > 0 }),
-		slices.ContainsFunc(over, func(m boottrace.Touched) bool { return m.Instructions > 0 }),
-	)
-	end := 0.0
-	for i, m := range over {
-		at := map[string]float64{"time": float64(m.Nanos), "instructions": float64(m.Instructions), "order": float64(i)}[clock]
-		c.Points = append(c.Points, [2]float64{at, float64(m.Bytes)})
-		end = max(end, at)
-	}
-	slices.SortStableFunc(c.Points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
-	c.axis = newAxis(r, run, clock, end)
-	return c
+	return charts
 }
 
 // newDiskChart returns the chart of disk requests, or nil.

@@ -18,8 +18,8 @@ type data struct {
 	Marks    []mark  `json:"marks,omitempty"`
 	Profiles []*tree `json:"profiles,omitempty"`
 
-	Memory *memoryChart `json:"memory,omitempty"`
-	Disk   *diskChart   `json:"disk,omitempty"`
+	Memory []*memoryChart `json:"memory,omitempty"`
+	Disk   *diskChart     `json:"disk,omitempty"`
 }
 
 // phase is a phase of the median boot, or a step of one.
@@ -61,7 +61,7 @@ func newData(r *boottrace.Recording, v *view) *data {
 			d.Profiles = append(d.Profiles, t)
 		}
 	}
-	d.Memory, d.Disk = newMemoryChart(r), newDiskChart(r)
+	d.Memory, d.Disk = newMemoryCharts(r), newDiskChart(r)
 	return d
 }
 

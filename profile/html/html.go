@@ -320,7 +320,7 @@ func (v *view) missing() {
 		{v.Sum.Instructions == nil, "No instructions: bootprof qemu --counting 1 counts them in a boot of its own."},
 		{len(v.Data.Profiles) == 0, "No flame graph: bootprof qemu --profile=exact records every call, --profile=sample samples them."},
 		{len(v.Data.Profiles) > 0 && !slices.ContainsFunc(v.Data.Profiles, func(t *tree) bool { return t.has("touched") }), "No memory in the flame graph: bootprof qemu --profile=exact,memory records which function touched each page first."},
-		{v.Data.Memory == nil && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory by owner: the guest's memory was not looked at; bootprof qemu --profile=exact,memory does."},
+		{len(v.Data.Memory) == 0 && (v.Memory == nil || len(v.Memory.Owners) == 0), "No memory by owner: the guest's memory was not looked at; bootprof qemu --profile=exact,memory does."},
 		{v.Data.Disk == nil, "No disk chart: bootprof qemu --io records each disk request, if the guest makes any."},
 	} {
 		if m.absent {

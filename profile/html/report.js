@@ -135,8 +135,13 @@ function fit(ctx, text, w) {
 // View is a part of an axis. All charts along the same axis share it, and so are zoomed together.
 class View {
   constructor(axis, max) {
-    Object.assign(this, {axis, max, from: 0, to: max, least: max / 1e5});
     this.changed = [];
+    this.show(axis, max);
+  }
+  // show shows all of an axis.
+  show(axis, max) {
+    Object.assign(this, {axis, max, least: max / 1e5});
+    this.reset();
   }
   set(from, to) {
     const span = Math.min(this.max, Math.max(this.least, to - from));
@@ -319,8 +324,8 @@ class Timeline extends Chart {
   along(counted) {
     this.marks = counted ? [] : data.marks || [];
     const max = this.lay((p) => counted ? p.n || 0 : p.ns);
-    Object.assign(this.view, {axis: counted ? axes.instructions : axes.time, max, least: max / 1e5});
-    this.view.reset();
+    this.chosen = -1;
+    this.view.show(counted ? axes.instructions : axes.time, max);
   }
   height() { return this.steps ? 124 : 98; }
   draw(ctx, w, h) {
@@ -747,7 +752,14 @@ class BootChart extends Chart {
 class MemoryChart extends BootChart {
   constructor(box, chart) {
     super(box, 'Touched memory over time', chart);
-    this.most = Math.max(...chart.points.map((p) => p[1]), 1);
+    this.along(chart);
+  }
+  // along draws another chart of the same, on another clock.
+  along(chart) {
+    this.chart = chart;
+    this.chosen = -1;
+    this.most = chart.points.reduce((most, p) => Math.max(most, p[1]), 1);
+    this.view.show(axes[chart.axis], chart.max);
   }
   height() { return 240; }
   y(bytes) { return this.height() - 2 - bytes / this.most * (this.height() - this.top - 26); }
@@ -847,11 +859,12 @@ class DiskChart extends BootChart {
   }
 }
 
-for (const [name, Class, label] of [['memory', MemoryChart, 'Memory'], ['disk', DiskChart, 'Disk']]) {
-  if (!data[name] || !$(name)) continue;
-  const chart = new Class($(name), data[name]);
-  zoomTools($(name + '-tools'), chart.view, label);
+if (data.memory && $('memory')) {
+  const chart = new MemoryChart($('memory'), data.memory[0]), tools = $('memory-tools');
+  zoomTools(tools, chart.view, 'Memory');
+  if (data.memory.length > 1) tools.prepend(choice('What memory is drawn along', data.memory.map((m) => [axes[m.axis].name, () => chart.along(m)])));
 }
+if (data.disk && $('disk')) zoomTools($('disk-tools'), new DiskChart($('disk'), data.disk).view, 'Disk');
 
 // ---- light and dark
 
