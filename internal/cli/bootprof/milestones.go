@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
@@ -150,6 +152,35 @@ func (t *target) milestone(m customMark) (milestone, error) {
 		}
 	}
 	return ms, nil
+}
+
+// maxCompletions bounds the symbols that the shell is offered.
+const maxCompletions = 1000
+
+// completeMark completes NAME=SYMBOL by the symbols of the kernel.
+func (o *qemuOptions) completeMark(_ *cobra.Command, args []string, s string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	name, prefix, ok := strings.Cut(s, "=")
+	kernel := o.kernel
+	if kernel == "" && len(args) > 0 {
+		kernel = args[0]
+	}
+	if !ok || kernel == "" {
+		return nil, none
+	}
+	t := &target{kernel: kernel}
+	object, err := t.symbols()
+	if err != nil || object == nil {
+		return nil, none
+	}
+	defer object.Close()
+	var all []cobra.Completion
+	for _, symbol := range object.Names(prefix) {
+		if all = append(all, name+"="+symbol); len(all) == maxCompletions {
+			break
+		}
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
 // nearest returns the few names that are most like one.

@@ -83,3 +83,23 @@ func TestPortMarks(t *testing.T) {
 		}
 	}
 }
+
+func TestCompleteMark(t *testing.T) {
+	kernel := osvKernel(t)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--kernel", kernel, "--mark", "x=pre"}, "x=premain\n:4\n"},
+		{[]string{"--kernel", kernel, "--mark", "x=do_m"}, "x=do_main_thread\n:4\n"},
+		{[]string{"--kernel", kernel, "--mark", "x"}, ":6\n"},
+		{[]string{"--kernel", kernel + ".not", "--mark", "x=pre"}, ":6\n"},
+		{[]string{"--flavour", ""}, "native\nlinux\nosv\nother\n:4\n"},
+		{[]string{"--machine", ""}, "microvm\nq35\npc\n:4\n"},
+	} {
+		code, stdout, stderr := bootprof(t, append([]string{"__complete", "qemu"}, tt.args...)...)
+		if code != 0 || stdout != tt.want {
+			t.Errorf("%v: exit code %d, %q, want %q\n%s", tt.args, code, stdout, tt.want, stderr)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func (m *machineFlags) flags(cmd *cobra.Command) {
 		"machine": {"microvm", "q35", "pc"}, "firmware": {"qboot", "seabios"}, "accel": {"auto", "kvm", "tcg"},
 	} {
 		// It fails for a flag that does not exist only.
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(cobra.AppendActiveHelp(values, ""), cobra.ShellCompDirectiveNoFileComp))
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 }
 
@@ -193,6 +193,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
 	// It fails for a flag that does not exist only.
+	_ = cmd.RegisterFlagCompletionFunc("mark", o.completeMark)
 	_ = cmd.RegisterFlagCompletionFunc("flavour", cobra.FixedCompletions(flavours, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
