@@ -50,6 +50,29 @@ func recorded(stacks int) *boottrace.Recording {
 	return r
 }
 
+// odd returns a recording of figures that no boot has, as far as a file may have them.
+func odd() *boottrace.Recording {
+	const most = 1<<64 - 1
+	r := &boottrace.Recording{MemoryBytes: most, TimeNanos: -1 << 63, PrepareNanos: 1 << 50, Argv: []string{""}}
+	r.Runs = []boottrace.Run{
+		{Kind: boottrace.Timed, ReadyNanos: 0}, {Kind: boottrace.Floor, ReadyNanos: 1 << 50}, {Kind: boottrace.Counting},
+		{Kind: boottrace.Timed, ReadyNanos: 1, TouchedBytes: most, PSSBytes: most, Instructions: most, End: &boottrace.End{How: 200, Code: 1 << 31},
+			Marks:   []boottrace.Mark{{ID: abi.MarkApp, HostNanos: 1 << 50, TSC: most}, {ID: abi.MarkEntry, HostNanos: 1}, {ID: abi.MarkNamed}},
+			Regions: []boottrace.Region{{}, {Name: "a", TouchedBytes: most}},
+			Memory:  &boottrace.Memory{ZeroBytes: most, RSSBytes: most, Balloon: map[string]uint64{"": most}, OverTime: []boottrace.Touched{{}, {Nanos: -5, Bytes: most}, {Nanos: 1 << 62, Instructions: most}}},
+			IO:      []boottrace.Request{{}, {Op: "read", Disk: -1, Offset: most, Length: most, StartNanos: -1 << 63, Nanos: 1<<63 - 1, Instructions: most, Parts: []boottrace.Part{{Length: most}, {Path: "a"}}}}},
+		{Kind: boottrace.Counting, Instructions: most, Marks: []boottrace.Mark{{ID: abi.MarkEntry, Instructions: most}}, Memory: &boottrace.Memory{OverTime: []boottrace.Touched{{}}}},
+		{Kind: boottrace.Traced, ReadyNanos: 5, IO: []boottrace.Request{{Op: "unfinished read", Offset: most}}},
+	}
+	p := tracetest.Profile(100)
+	p.Kind, p.Phases = boottrace.Sampled, []string{"", hostile, "app"}
+	for i := range p.Samples {
+		p.Samples[i].Instructions, p.Samples[i].TouchedBytes, p.Samples[i].Count, p.Samples[i].Nanos = most, most, most, 1<<50
+	}
+	r.Exact, r.Sampled = &boottrace.Profile{Kind: boottrace.Exact, Stacks: []boottrace.Stack{{Location: -1}}}, p
+	return r
+}
+
 // written writes a recording's report to a file.
 func written(t *testing.T, r *boottrace.Recording) string {
 	t.Helper()
@@ -69,7 +92,7 @@ func TestBrowser(t *testing.T) {
 	b := startBrowser(t)
 	full := written(t, recorded(5000))
 	files := map[string]string{
-		"full": full, "empty": written(t, &boottrace.Recording{Image: "a"}),
+		"full": full, "odd": written(t, odd()), "empty": written(t, &boottrace.Recording{Image: "a"}),
 		"bare": written(t, &boottrace.Recording{Image: strings.Repeat("long-name", 30), Runs: []boottrace.Run{{Kind: boottrace.Timed, Until: boottrace.UntilExit, ReadyNanos: 5e6}}}),
 	}
 	for name, file := range files {
