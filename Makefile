@@ -11,6 +11,8 @@ TESTFLAGS ?=
 # The kernel that is built into imgbuild. Without this file imgbuild builds one on first use.
 KERNEL := internal/kernelbuild/embed/kernel.elf
 
+COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
+
 EXAMPLES := out/examples/hello-c/hello-c out/examples/hello-go/hello-go out/examples/hello-go/imgbuild.yaml
 
 .PHONY: build
@@ -64,21 +66,33 @@ bench-prof: build examples ## print the figures of profiling, measured on this m
 	scripts/linux-kernel
 	scripts/bench -prof
 
+.PHONY: docs
+docs: ## write docs/cli and docs/man from the commands themselves
+	$(GO) run ./internal/docgen docs
+
 .PHONY: lint
-lint: ## check format, vet (for macOS too) and staticcheck
+lint: ## check format, vet and build (for macOS too), staticcheck, and that docs/cli and docs/man are current
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w is due for:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	GOOS=darwin $(GO) vet ./cmd/...
+	GOOS=darwin $(GO) build ./cmd/...
 	$(GO) tool staticcheck ./...
+	$(GO) run ./internal/docgen -check docs
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: install
-install: build ## install the commands into $(PREFIX)/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: build ## install the commands, their man pages and shell completions below $(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(addprefix $(DESTDIR)$(PREFIX)/share/,$(COMPLETIONS))
 	install -m 755 bin/imgbuild bin/bootprof $(DESTDIR)$(PREFIX)/bin
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	set -e; for c in imgbuild bootprof; do \
+		bin/$$c completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$c; \
+		bin/$$c completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$c; \
+		bin/$$c completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$c.fish; \
+	done
 
 .PHONY: clean
 clean: ## remove what was built

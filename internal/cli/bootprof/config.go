@@ -58,7 +58,7 @@ cannot hold is refused. What a monitor still cannot boot is said in a note; docs
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no notes")
 	for flag, values := range map[string][]string{"for": formats, "accel": {"auto", "kvm", "tcg"}} {
 		// It fails for a flag that does not exist only.
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(cobra.AppendActiveHelp(values, ""), cobra.ShellCompDirectiveNoFileComp))
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	return cmd
 }
