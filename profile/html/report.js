@@ -707,7 +707,8 @@ function functions(flame, choose) {
   const top = [...self].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, shownFunctions);
   const cell = (text, more = '') => el('td', {className: 'n' + more, textContent: text});
   $('functions').replaceChildren(...top.map(([f, v]) => el('tr', {}, cell(value(v)), cell(share(v, all)), cell(value(total.get(f)), ' roomy'), cell(share(total.get(f), all), ' roomy'),
-    el('td', {}, el('button', {type: 'button', className: 'link', textContent: tree.names[f], onclick: () => choose(tree.names[f])})))));
+    el('td', {}, el('button', {type: 'button', className: 'link', 'aria-label': tree.names[f], onclick: () => choose(tree.names[f])},
+      el('span', {className: 'folder', textContent: tree.names[f].slice(0, -tree.short[f].length)}), tree.short[f])))));
 }
 
 if (data.profiles && $('flame')) flameGraph();
