@@ -67,6 +67,8 @@ type Memory struct {
 	ZeroBytes      *uint64            `json:"zero_bytes,omitempty"`
 	DuplicateBytes *uint64            `json:"duplicate_bytes,omitempty"`
 	VMMRSSBytes    uint64             `json:"vmm_rss_bytes,omitempty"`
+	ReadyBytes     uint64             `json:"ready_bytes,omitempty"`  // touched before it was ready
+	ReadyOwners    []boottrace.Region `json:"ready_owners,omitempty"` // what these pages were for
 	Balloon        map[string]uint64  `json:"balloon,omitempty"`
 }
 
@@ -153,6 +155,7 @@ func NewObject(r *boottrace.Recording, files []string) *Object {
 			if m := run.Memory; m != nil {
 				o.Memory.ZeroBytes, o.Memory.DuplicateBytes = &m.ZeroBytes, &m.DuplicateBytes
 				o.Memory.VMMRSSBytes, o.Memory.Balloon = m.RSSBytes, m.Balloon
+				o.Memory.ReadyBytes, o.Memory.ReadyOwners = m.ReadyBytes, m.Ready
 			}
 		}
 	}

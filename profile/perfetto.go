@@ -196,11 +196,16 @@ func (t *trace) runs(r *boottrace.Recording) {
 
 // memory writes touched memory as counters, on the clock on which it was seen.
 func (t *trace) memory(r *boottrace.Recording) {
-	run := memoryRun(r)
-	if run == nil || run.Memory == nil {
-		return
+	var all []boottrace.Touched
+	for _, runs := range [][]*boottrace.Run{slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed)), r.Of(boottrace.Counting)} {
+		for _, run := range runs {
+			if run.Memory != nil && len(run.Memory.OverTime) > 0 {
+				all = append(all, run.Memory.OverTime...)
+				break
+			}
+		}
 	}
-	for _, m := range run.Memory.OverTime {
+	for _, m := range all {
 		e := traceEvent{Name: "touched memory", Phase: "C", TS: micros(float64(m.Nanos)), PID: pidBoot, Args: map[string]any{"bytes": m.Bytes}}
 		if m.Nanos == 0 {
 			e.TS, e.PID = micros(float64(m.Instructions)), pidCalls

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -74,46 +72,6 @@ func (t *timeline) topRows(fs []TopFunction, total uint64) {
 		t.printf("%15s%*s%15s%*s  %s\n", count(float64(f.Self), true), shareWidth, share(float64(f.Self), float64(total)),
 			count(float64(f.Total), true), shareWidth, share(float64(f.Total), float64(total)), clean(f.Name))
 	}
-}
-
-func (t *timeline) memory() {
-	run := memoryRun(t.r)
-	if run == nil {
-		return
-	}
-	t.heading("memory", "pages of the guest that were touched, of one "+string(run.Kind)+" boot")
-	line := func(name string, n uint64) {
-		t.printf("%12s%*s  %s\n", cmp.Or(size(n), "0 B"), shareWidth, share(float64(n), float64(run.TouchedBytes)), clean(name))
-	}
-	rest := run.TouchedBytes
-	for _, g := range run.Regions {
-		line(g.Name, g.TouchedBytes)
-		rest -= min(rest, g.TouchedBytes)
-	}
-	if rest > 0 && len(run.Regions) > 0 {
-		line("[of no known owner]", rest)
-	}
-	line("all", run.TouchedBytes)
-	if m := run.Memory; m != nil {
-		line("of them full of zeros", m.ZeroBytes)
-		line("of them equal to another page", m.DuplicateBytes)
-		if m.RSSBytes > 0 {
-			t.printf("%12s%*s  %s\n", size(m.RSSBytes), shareWidth, "", "resident set of the VMM")
-		}
-		for _, name := range slices.Sorted(maps.Keys(m.Balloon)) {
-			t.printf("%12d%*s  balloon: %s\n", m.Balloon[name], shareWidth, "", clean(name))
-		}
-	}
-}
-
-// memoryRun returns the run whose memory is shown: a median timed one if it has details, or else the first that has; or nil.
-func memoryRun(r *boottrace.Recording) *boottrace.Run {
-	for _, run := range slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting)) {
-		if len(run.Regions) > 0 || run.Memory != nil {
-			return run
-		}
-	}
-	return nil
 }
 
 func (t *timeline) disk(u *DiskUse) {

@@ -233,6 +233,7 @@ func (t *timeline) figures() {
 			value += " of " + size(r.MemoryBytes)
 		}
 		t.figure("memory", value, "pages of the guest, at the end, "+t.runs(s.TouchedBytes, func(r *boottrace.Run) uint64 { return r.TouchedBytes }))
+		t.memoryFigure()
 	}
 	if s.PSSBytes != nil {
 		t.figure("host memory", size(uint64(s.PSSBytes.Median))+" PSS", "the VMM with the guest's memory, "+t.runs(s.PSSBytes, func(r *boottrace.Run) uint64 { return r.PSSBytes }))

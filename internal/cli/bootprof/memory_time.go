@@ -1,7 +1,9 @@
 package bootprof
 
 import (
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -65,22 +67,27 @@ func (o *outcome) setFirsts(s *survey) {
 	before := func(at uint64) int {
 		return sort.Search(len(firsts), func(i int) bool { return firsts[i].Instructions >= at && firsts[i].Instructions > 0 })
 	}
-	add := func(at uint64) {
-		n := uint64(before(at)) * pageSize
-		if last := len(m.OverTime) - 1; last < 0 || m.OverTime[last].Bytes != n || at == ready || at == total {
-			m.OverTime = append(m.OverTime, boottrace.Touched{Instructions: at, Bytes: n})
+	instants := []uint64{0, total}
+	for _, mark := range o.Marks {
+		if !strings.HasPrefix(mark.Name, boottrace.InitcallPrefix) && len(instants) < maxTouched/2 {
+			instants = append(instants, mark.Instructions)
 		}
 	}
-	const steps = maxTouched - 2
-	for i, told := uint64(0), ready == 0; i <= steps; i++ {
-		at := total/steps*i + total%steps*i/steps
-		if !told && at >= ready {
-			told = true
-			if at > ready {
-				add(ready)
-			}
+	if ready > 0 {
+		instants = append(instants, ready)
+	}
+	told := len(instants)
+	steps := uint64(maxTouched - len(instants) + 1)
+	for i := uint64(1); i < steps; i++ {
+		instants = append(instants, total/steps*i+total%steps*i/steps)
+	}
+	kept := slices.Clone(instants[:told])
+	slices.Sort(instants)
+	for _, at := range slices.Compact(instants) {
+		n := uint64(before(at)) * pageSize
+		if last := len(m.OverTime) - 1; last < 0 || m.OverTime[last].Bytes != n || slices.Contains(kept, at) {
+			m.OverTime = append(m.OverTime, boottrace.Touched{Instructions: at, Bytes: n})
 		}
-		add(at)
 	}
 	if ready == 0 {
 		return
