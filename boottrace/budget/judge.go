@@ -79,7 +79,7 @@ func (r *Result) judge() {
 // Side is a recording, with what of it limits are about.
 type Side struct {
 	rec *boottrace.Recording
-	top *profile.Top
+	top *profile.Top // of the exact profile, once it was asked for
 }
 
 // NewSide prepares a recording; nil stands for none.
@@ -87,11 +87,7 @@ func NewSide(rec *boottrace.Recording) *Side {
 	if rec == nil {
 		return nil
 	}
-	s := &Side{rec: rec}
-	if rec.Exact != nil {
-		s.top = profile.NewTop(rec.Exact, 0)
-	}
-	return s
+	return &Side{rec: rec}
 }
 
 // Judge judges a recording by the file's limits. base is the baseline, and may be nil if no limit is relative to it. looks is how
@@ -207,6 +203,9 @@ func (s *Side) counts(l *Limit, kind boottrace.Kind) (values []float64, why stri
 		}
 		return []float64{float64(s.rec.ImageBytes)}, ""
 	case Symbols:
+		if s.top == nil {
+			s.top = profile.NewTop(s.rec.Exact, 0)
+		}
 		if s.top == nil || s.top.Total == 0 {
 			return nil, "there is no exact profile; bootprof qemu --profile=exact takes one"
 		}

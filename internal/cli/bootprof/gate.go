@@ -139,7 +139,7 @@ func (o *gateOptions) run(cmd *cobra.Command, args []string) error {
 		}
 		g.judge(1)
 	} else if err := o.boots(cmd, g, args, appArgs); err != nil {
-		return err
+		return errors.Join(err, o.reportFailure(cmd, g, err))
 	}
 	g.findGrown()
 	if err := o.report(cmd, g); err != nil {
@@ -176,7 +176,7 @@ func (o *gateOptions) report(cmd *cobra.Command, g *gate) (err error) {
 			return profile.WriteJUnit(w, "bootprof gate "+g.rec.Image, g.cases())
 		}))
 	}
-	if err == nil && (o.github || os.Getenv("GITHUB_ACTIONS") == "true") {
+	if err == nil && o.onGitHub() {
 		err = g.annotate(annotations, inWorkspace(g.file.Name))
 		if path := os.Getenv("GITHUB_STEP_SUMMARY"); err == nil && path != "" {
 			err = g.summarize(path)
@@ -184,6 +184,25 @@ func (o *gateOptions) report(cmd *cobra.Command, g *gate) (err error) {
 	}
 	return err
 }
+
+// reportFailure tells those who read reports of a boot that failed, which is judged by nothing.
+func (o *gateOptions) reportFailure(cmd *cobra.Command, g *gate, boot error) (err error) {
+	if code := exitCode(boot); code == exitUsage || cmd.Context().Err() != nil {
+		return nil
+	}
+	if o.junit != "" {
+		err = outputError(writeFile(o.junit, func(w io.Writer) error {
+			return profile.WriteJUnit(w, "bootprof gate", []profile.Case{{Name: "boot", Error: boot.Error()}})
+		}))
+	}
+	if err == nil && o.onGitHub() {
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "::error title=The boot failed::%s\n", githubData(boot.Error()))
+	}
+	return err
+}
+
+// onGitHub reports whether GitHub's runner reads what is written.
+func (o *gateOptions) onGitHub() bool { return o.github || os.Getenv("GITHUB_ACTIONS") == "true" }
 
 // isRecording tells whether a path is a recording rather than an image: by what it begins with, since no image begins like that. A
 // folder is none of an image's either.

@@ -82,6 +82,21 @@ func TestGateAppFails(t *testing.T) {
 	}
 }
 
+// TestGateBootFails gates an app that never gets anywhere.
+func TestGateBootFails(t *testing.T) {
+	needQEMU(t)
+	t.Setenv("GITHUB_ACTIONS", "true")
+	img := appImage(t)
+	junit := filepath.Join(t.TempDir(), "gate.xml")
+	code, stdout, stderr := bootprof(t, "gate", img, "--accel", "tcg", "--timeout", "3s", "--junit", junit, "--budget", budgetFile(t, "total: 1s"), "--", "spin")
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "::error title=The boot failed::boot 1 of 8: the guest never became ready within 3s") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if b, err := os.ReadFile(junit); err != nil || !strings.Contains(string(b), `errors="1"`) {
+		t.Errorf("%v\n%s", err, b)
+	}
+}
+
 // TestGateImageOnly gates what needs no boot.
 func TestGateImageOnly(t *testing.T) {
 	img := tunable(t, 0)
