@@ -60,7 +60,7 @@ func (vm *VM) readTrace(trace *os.File) (*blockio.Trace, error) {
 		return nil, err
 	}
 	if t.Cut = info.Size() >= maxTrace; t.Disks == 0 {
-		return nil, errors.New("it wrote no trace of its disks: it was built without the log backend of trace events")
+		return nil, errors.New("QEMU wrote no trace of its disks: it was built without the log backend of trace events")
 	}
 	now, t0 := time.Now(), vm.t0.UnixNano()
 	if step := time.Duration(now.UnixNano()-t0) - now.Sub(vm.t0); step.Abs() > maxClockStep {

@@ -33,7 +33,9 @@ type Result struct {
 	Console []byte         // the last TailSize bytes of the console
 	Stderr  string         // the last TailSize bytes of QEMU's own messages
 	Counts  *plugin.Counts // of a counting boot, or of one with points
-	Disks   *blockio.Trace // of a boot with TraceDisks; its times are since T0
+
+	Disks    *blockio.Trace // of a boot with TraceDisks and a disk, or nil; its times are since T0
+	DisksErr error          // why there is none
 
 	spoke bool // the guest wrote to its console or to the mark port, so it ran
 }

@@ -28,7 +28,8 @@ type plan struct {
 	until   string // a ready condition; "" is the default: the first output or the exit, and the app runs to its end
 	timeout time.Duration
 	profile profiles
-	io      bool          // record disk requests
+	io      bool          // record disk requests, in counting boots too
+	mustIO  bool          // and fail if that cannot be done
 	disks   []os.FileInfo // of a plan with io, as they were before the boots
 	request uint64        // address of the kernel's function that makes a disk request; 0: not known
 
@@ -182,7 +183,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	if o.End == nil && p.target.flavour == image.FlavourLinux && linuxPanicked(w.output) {
 		o.End = &boottrace.End{How: abi.EndPanic}
 	}
-	o.setRequests(result)
+	if err := p.setRequests(o, result); err != nil {
+		return nil, err
+	}
 	if counts := result.Counts; counts != nil && c.WatchPorts {
 		p.setPortTimes(w, c, counts)
 		o.Marks = w.stream.Marks

@@ -14,10 +14,13 @@ import (
 )
 
 // setRequests adds the disk requests of a run whose disks were traced. Times mean nothing in a counting run.
-func (o *outcome) setRequests(result *qemu.Result) {
+func (p *plan) setRequests(o *outcome, result *qemu.Result) error {
+	if err := result.DisksErr; err != nil && p.mustIO {
+		return errorf(exitHost, "--io: %w", err)
+	}
 	t := result.Disks
 	if t == nil {
-		return
+		return nil
 	}
 	o.IOTotal = t.Total
 	for _, q := range t.Requests[:min(len(t.Requests), boottrace.MaxRequests)] {
@@ -34,6 +37,7 @@ func (o *outcome) setRequests(result *qemu.Result) {
 		}
 		o.IO = append(o.IO, r)
 	}
+	return nil
 }
 
 // requestFunction is the function of our kernel that makes a disk request, one each time.
@@ -42,7 +46,9 @@ const requestFunction = "github.com/firstlight-boot/firstlight/kernel/dev.(*bloc
 // setDisks prepares a plan whose disk requests are to be recorded.
 func (p *plan) setDisks(tell *teller) error {
 	if len(p.config.Disks) == 0 {
-		tell.note("--io: the guest has no disk; --disk gives it one")
+		if p.mustIO {
+			tell.note("--io: the guest has no disk; --disk gives it one")
+		}
 		return nil
 	}
 	for _, path := range p.config.Disks {

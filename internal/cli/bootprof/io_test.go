@@ -15,6 +15,7 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/rofs"
 )
 
@@ -262,5 +263,33 @@ func TestMapDisk(t *testing.T) {
 		if m, err := mapDisk(path, info); err == nil || m != nil {
 			t.Error("a change was not noticed")
 		}
+	}
+}
+
+// TestIONoTrace has a QEMU that writes no trace: only --io needs one.
+func TestIONoTrace(t *testing.T) {
+	needQEMU(t)
+	path, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := readsImage(t)
+	t.Setenv(qemu.EnvBinary, script(t, `n=$#
+while [ $n -gt 0 ]; do
+	n=$((n - 1))
+	case $1 in
+	-trace | -D) shift; n=$((n - 1)) ;;
+	*) set -- "$@" "$1" ;;
+	esac
+	shift
+done
+exec `+path+` "$@"
+`))
+	code, _, stderr := boot(t, img, "--io", "--", "/a")
+	if code != exitHost || !strings.Contains(stderr, "log backend") {
+		t.Errorf("--io: exit code %d\n%s", code, stderr)
+	}
+	if code, o, stderr := boot(t, img, "--profile=exact", "--", "/a"); code != 0 || o.IO != nil {
+		t.Errorf("--profile=exact: exit code %d, io %+v\n%s", code, o.IO, stderr)
 	}
 }

@@ -188,7 +188,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
-	f.BoolVar(&o.io, "io", false, "record each disk request, in a boot of its own and in the counting boots")
+	f.BoolVar(&o.io, "io", false, "record each disk request: with its time in a boot of its own, and in the counting boots, as --profile=exact does too")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
@@ -341,7 +341,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile, io: o.io}
+	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile, io: o.io || o.profile.exact, mustIO: o.io}
 	var hints image.Machine
 	if t.params != nil {
 		hints = t.params.Machine
