@@ -45,7 +45,8 @@ func recorded(stacks int) *boottrace.Recording {
 		Kind: boottrace.Counting, Until: boottrace.UntilOutput, Instructions: n, Marks: []boottrace.Mark{
 			{ID: abi.MarkEntry, Instructions: n / 100}, {ID: abi.MarkMain, Instructions: n / 10}, {ID: abi.MarkApp, Instructions: n / 2}, {ID: abi.MarkOutput, Instructions: n},
 		},
-		Memory: &boottrace.Memory{OverTime: []boottrace.Touched{{Instructions: n / 3, Bytes: 1 << 20}, {Instructions: n, Bytes: 2 << 20}}},
+		Regions: []boottrace.Region{{Name: "kernel image", TouchedBytes: 2 << 20}, {Name: hostile, TouchedBytes: 1 << 20}},
+		Memory:  &boottrace.Memory{ReadyBytes: 1 << 20, Ready: []boottrace.Region{{Name: hostile, TouchedBytes: 1 << 20}}, OverTime: []boottrace.Touched{{Instructions: n / 3, Bytes: 1 << 20}, {Instructions: n, Bytes: 2 << 20}}},
 	})
 	return r
 }

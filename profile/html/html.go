@@ -208,6 +208,7 @@ const (
 type owner struct {
 	Name  string
 	Bytes float64
+	Ready string  // touched before it was ready; "" if unknown
 	Bar   float64 // thousandths of the largest
 }
 
@@ -218,10 +219,19 @@ func (v *view) Owners() (owners []owner) {
 	}
 	regions := slices.Clone(v.Memory.Owners)
 	slices.SortStableFunc(regions, func(a, b boottrace.Region) int { return cmp.Compare(b.TouchedBytes, a.TouchedBytes) })
+	ready := make(map[string]uint64)
+	for _, r := range v.Memory.ReadyOwners {
+		ready[r.Name] = r.TouchedBytes
+	}
 	for _, r := range regions[:min(maxOwners, len(regions))] {
-		if r.TouchedBytes > 0 {
-			owners = append(owners, owner{r.Name, float64(r.TouchedBytes), 1000 * float64(r.TouchedBytes) / float64(regions[0].TouchedBytes)})
+		if r.TouchedBytes == 0 {
+			continue
 		}
+		o := owner{Name: r.Name, Bytes: float64(r.TouchedBytes), Bar: 1000 * float64(r.TouchedBytes) / float64(regions[0].TouchedBytes)}
+		if len(ready) > 0 {
+			o.Ready = size(float64(ready[r.Name]))
+		}
+		owners = append(owners, o)
 	}
 	return owners
 }
@@ -233,8 +243,11 @@ func (v *view) AboutMemory() string {
 	if m == nil {
 		return about
 	}
+	if m.ReadyBytes > 0 {
+		about += " " + size(float64(m.ReadyBytes)) + " were touched before it was ready."
+	}
 	if m.ZeroBytes != nil && m.DuplicateBytes != nil {
-		about += fmt.Sprintf(" %s of them hold nothing but zeros, %s the same as another.", size(float64(*m.ZeroBytes)), size(float64(*m.DuplicateBytes)))
+		about += fmt.Sprintf(" %s hold nothing but zeros, %s the same as another page.", size(float64(*m.ZeroBytes)), size(float64(*m.DuplicateBytes)))
 	}
 	if m.VMMRSSBytes > 0 {
 		about += " The VMM's resident set was " + size(float64(m.VMMRSSBytes)) + "."

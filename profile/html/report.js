@@ -767,7 +767,8 @@ class MemoryChart extends BootChart {
   draw(ctx, w, h) {
     this.ticks(ctx, w, h);
     this.phases(ctx);
-    const {points} = this.chart;
+    const {points} = this.chart, step = 2 ** Math.floor(Math.log2(this.most / 2));
+    for (let bytes = 0; bytes <= this.most; bytes += step) this.level(ctx, this.y(bytes), bytes ? size(bytes) : '');
     ctx.beginPath();
     ctx.moveTo(-2, this.y(0));
     let last = 0, lastX = -2;
@@ -786,8 +787,6 @@ class MemoryChart extends BootChart {
     ctx.fillStyle = palette.memory;
     ctx.fill();
     ctx.globalAlpha = 1;
-    for (const part of [0.5, 1]) this.level(ctx, this.y(this.most * part), size(this.most * part));
-    this.level(ctx, this.y(0), '');
     this.outline(ctx);
   }
   hit(x) {
