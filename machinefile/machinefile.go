@@ -24,7 +24,8 @@ type Machine struct {
 	Image       string // path of the image, as the file is to have it
 	MemoryBytes int64  // a multiple of 1 MiB; default qemu.DefaultMemory
 	CommandLine string // added to the image's own parameters
-	// Accel is for QEMU and libvirt: qemu.Auto lets QEMU take KVM, or else TCG.
+	// Accel is for QEMU and libvirt. qemu.Auto, the default, lets QEMU take KVM where it can be opened, or else TCG; libvirt
+	// has no such choice and gets KVM.
 	Accel qemu.Accel
 	// Container is for KubeVirt: the container image that holds kernel and disk. Default: Name:latest.
 	Container string

@@ -25,8 +25,9 @@ type option struct{ key, value string }
 
 // qemuSections is the machine that bootprof qemu boots on by default: microvm with qboot and only what the kernel needs.
 func (m *Machine) qemuSections() []section {
+	// The machine's own serial port is off, so that the file's is the first even without -nodefaults.
 	machine := section{"machine", []option{
-		{"type", "microvm"}, {"acpi", "off"}, {"pit", "off"}, {"pic", "off"}, {"rtc", "off"}, {"x-option-roms", "off"},
+		{"type", "microvm"}, {"acpi", "off"}, {"pit", "off"}, {"pic", "off"}, {"rtc", "off"}, {"isa-serial", "off"}, {"x-option-roms", "off"},
 		{"firmware", "qboot.rom"}, {"kernel", m.Image},
 	}}
 	if m.CommandLine != "" {

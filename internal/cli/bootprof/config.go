@@ -30,7 +30,7 @@ func configCommand() *cobra.Command {
 		Long: `Write the configuration file by which another program starts the virtual machine of an image: QEMU (-readconfig),
 Firecracker (--config-file), libvirt (domain XML) or KubeVirt (VirtualMachineInstance). The machine is the smallest that the
 image needs: one CPU, its memory, a serial console, the image as a read-only disk, no network. ARGS replace the app's own
-arguments. The same image and flags give the same file.
+arguments. The same image and flags give the same file, but for --accel auto, which tries this host.
 
 The file names the image by its absolute path, unless --path says how the other program is to find it. A name that a format
 cannot hold is refused. What a monitor still cannot boot is said in a note; docs/machine-files.md has the details.`,
@@ -53,7 +53,7 @@ cannot hold is refused. What a monitor still cannot boot is said in a note; docs
 	f.StringVar(&o.name, "name", "", "the machine's name (default: the image's)")
 	f.StringVar(&o.line, "append", "", "kernel command line")
 	f.Var(&o.memory, "memory", "the guest's RAM, whole MiB, as 64M (default: the image's, or 64M)")
-	f.StringVar(&o.accel, "accel", string(qemu.Auto), "for QEMU and libvirt: auto, kvm or tcg; auto takes KVM where it is there")
+	f.StringVar(&o.accel, "accel", string(qemu.Auto), "for QEMU and libvirt: auto, kvm or tcg; auto takes KVM if a small guest ran under it here")
 	f.StringVar(&o.container, "container", "", "for KubeVirt: the container image that has kernel and disk (default: NAME:latest)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no notes")
 	for flag, values := range map[string][]string{"for": formats, "accel": {"auto", "kvm", "tcg"}} {
@@ -89,6 +89,14 @@ func (o *configOptions) run(cmd *cobra.Command, img string, appArgs []string) er
 	}
 	if len(appArgs) > 0 {
 		m.CommandLine = t.appendArgs(m.CommandLine, appArgs)
+	}
+	if m.Accel == qemu.Auto && (format.Name == "qemu" || format.Name == "libvirt") {
+		// Where there is no QEMU, the file is for another host, and KVM may be there.
+		if q, err := qemu.Find(cmd.Context(), ""); err == nil {
+			if choice, err := q.Choose(cmd.Context(), qemu.Auto); err == nil {
+				m.Accel = choice.Accel
+			}
+		}
 	}
 	data, err := format.Write(m)
 	if err != nil {

@@ -57,6 +57,13 @@ func TestConfigQEMUBoots(t *testing.T) {
 			t.Errorf("%s: output %q, want %q; exit status %d", name, out, want, status)
 		}
 	}
+	// The accelerator of this host, whatever it is, and QEMU's defaults beside the file.
+	if code, _, stderr := bootprof(t, "config", img, "--for", "qemu", "-o", "auto.cfg", "--", "args"); code != 0 {
+		t.Fatal(stderr)
+	}
+	if out, status := bootArgv(t, "-display", "none", "-readconfig", "auto.cfg"); out != "[/behave]\n[args]\n" || status != 1 {
+		t.Errorf("--accel auto: output %q; exit status %d", out, status)
+	}
 	// What the comment says, pasted; the app's exit code shows.
 	if code, _, stderr := bootprof(t, "config", img, "--for", "qemu", "--accel", "tcg", "-o", "FILE", "--", "exit", "7"); code != 0 {
 		t.Fatal(stderr)
