@@ -40,6 +40,7 @@ type Recording struct {
 	CPU      string   `json:"cpu,omitempty"`  // the host's model
 	Argv     []string `json:"argv,omitempty"` // the VMM's, of a timed boot
 
+	ImageID      string `json:"image_id,omitempty"`     // of an image of ours, by its content: image.Image.ID
 	ImageBytes   uint64 `json:"image_bytes,omitempty"`  // of all files that were booted
 	MemoryBytes  uint64 `json:"memory_bytes,omitempty"` // RAM of the guest
 	CPUs         int    `json:"cpus,omitempty"`         // virtual ones; 0 stands for 1

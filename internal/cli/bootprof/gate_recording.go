@@ -14,7 +14,7 @@ import (
 // newRecording is the recording of the plan's boots, before they are made. started is when the command began its work.
 func (p *plan) newRecording(started time.Time) *boottrace.Recording {
 	return &boottrace.Recording{
-		Image: p.target.name, ImageBytes: p.imageBytes(), Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
+		Image: p.target.name, ImageID: p.target.id, ImageBytes: p.imageBytes(), Flavour: p.target.flavour, VMM: "QEMU " + p.q.Version.String(),
 		Accel: string(p.config.Accel), Machine: string(p.config.Machine), Firmware: string(p.config.Firmware), CPU: hostCPU(),
 		MemoryBytes: uint64(p.config.MemoryBytes), TimeNanos: started.UnixNano(),
 		PrepareNanos: time.Since(started).Nanoseconds(),

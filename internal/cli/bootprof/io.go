@@ -2,6 +2,7 @@ package bootprof
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -136,4 +137,19 @@ func mapDisk(path string, before os.FileInfo) (*imgmap.Map, error) {
 		return nil, err
 	}
 	return imgmap.New(f, size)
+}
+
+// noteChanged tells the user if a recording's image is still there, and is not the one that was booted: the layout is of that.
+func noteChanged(w io.Writer, rec *boottrace.Recording) {
+	if rec.ImageID == "" {
+		return
+	}
+	img, err := image.Open(rec.Image)
+	if err != nil {
+		return // it need not be there
+	}
+	defer img.Close()
+	if img.ID() != rec.ImageID {
+		fmt.Fprintf(w, "note: %s has changed since it was recorded; the layout is of the image that was booted\n", rec.Image)
+	}
 }

@@ -185,13 +185,29 @@ func TestIO(t *testing.T) {
 func TestIOLayoutAgain(t *testing.T) {
 	img := readsImage(t, "--compress")
 	var layouts []string
+	var again func() (code int, layout, stderr string)
 	for range 2 {
 		code, o, stderr := boot(t, img, "--io", "-n", "0", "--", "/b", "/a")
 		if code != 0 {
 			t.Fatalf("exit code %d\n%s", code, stderr)
 		}
-		_, layout, _ := bootprof(t, "report", o.Files[0], "--format", "layout")
+		again = func() (int, string, string) { return bootprof(t, "report", o.Files[0], "--format", "layout") }
+		_, layout, _ := again()
 		layouts = append(layouts, layout)
+	}
+	if code, layout, stderr := again(); code != 0 || layout != layouts[1] || stderr != "" {
+		t.Errorf("exit code %d\n%s\n%s", code, layout, stderr)
+	}
+	// Another image of the same name.
+	data, err := os.ReadFile(readsImage(t))
+	if err == nil {
+		err = os.WriteFile(img, data, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, layout, stderr := again(); code != 0 || layout != layouts[1] || !strings.Contains(stderr, "has changed") {
+		t.Errorf("of another image: exit code %d\n%s\n%s", code, layout, stderr)
 	}
 	if layouts[0] != layouts[1] || layouts[0] == "" {
 		t.Errorf("two recordings have the layouts\n%s\n%s", layouts[0], layouts[1])

@@ -161,6 +161,9 @@ func (o *reportOptions) run(cmd *cobra.Command, path string) error {
 	case o.sample != "":
 		return usagef("--sample %q: want exact or sampled", o.sample)
 	}
+	if o.format == "layout" {
+		noteChanged(cmd.ErrOrStderr(), rec)
+	}
 	write := func(w io.Writer) error { return reportFormats[i].write(o, w, rec) }
 	if o.out != "" && o.out != "-" {
 		if err := writeFile(o.out, write); err != nil {

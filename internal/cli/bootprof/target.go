@@ -35,6 +35,7 @@ type target struct {
 	kernel  string        // path
 	disks   []string      // paths
 	params  *image.Params // of an image, or else nil
+	id      string        // of an image, by its content
 
 	record   int64  // physical address of the boot record; 0: the kernel has none
 	mark     uint64 // virtual address of the instruction that writes marks; 0: not known
@@ -68,7 +69,7 @@ func openImage(path string) (*target, error) {
 	if img.Params.Flavour != image.FlavourNative {
 		return nil, usagef("%s has a kernel of flavour %q, and only images of flavour %s can be booted as they are; boot its parts with --kernel and --disk", path, img.Params.Flavour, image.FlavourNative)
 	}
-	t := &target{name: path, flavour: img.Params.Flavour, kernel: path, disks: []string{path}, params: img.Params}
+	t := &target{name: path, flavour: img.Params.Flavour, kernel: path, disks: []string{path}, params: img.Params, id: img.ID()}
 	if err := t.inspect(); err != nil {
 		return nil, err
 	}
