@@ -68,14 +68,21 @@ func ranksOff(n, m int, alpha float64) int {
 		z := math.Sqrt2 * math.Erfinv(1-2*alpha)
 		return max(0, int(math.Floor(nm/2-z*math.Sqrt(nm*float64(n+m+1)/12))))
 	}
-	ranks := make([]int, n+m)
-	for i := range ranks {
-		ranks[i] = i + 1
+	// In how many ways u of the differences can be below zero is the coefficient of q^u in the product of (1-q^(m+i))/(1-q^i) over
+	// i from 1 to n. Those of low powers, which count here, come out exact.
+	c := make([]float64, n*m+1)
+	c[0] = 1
+	for i := 1; i <= n; i++ {
+		for u := n * m; u >= m+i; u-- {
+			c[u] -= c[u-m-i]
+		}
+		for u := i; u <= n*m; u++ {
+			c[u] += c[u-i]
+		}
 	}
-	ways := choices(n, m)
-	below := 0.0
-	for k, c := range rankSums(ranks, n)[n*(n+1)/2:] {
-		if below += c; below/ways > alpha {
+	ways, below := choices(n, m), 0.0
+	for k := range c {
+		if below += c[k]; below/ways > alpha {
 			return k
 		}
 	}

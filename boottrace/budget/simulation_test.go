@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -97,11 +98,33 @@ func TestUnchanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		count := h.verdicts(f, 100, 64)
+		count := h.verdicts(f, 200, 64)
 		t.Log(i, count)
 		for verdict, n := range count {
 			if strings.HasSuffix(verdict, string(Fail)) {
-				t.Errorf("host %d: %s in %d of 100 gates", i, verdict, n)
+				t.Errorf("host %d: %s in %d of 200 gates", i, verdict, n)
+			}
+		}
+	}
+}
+
+// TestErrors makes gates of boots that take just what the limits allow, where errors are likeliest, and counts them.
+func TestErrors(t *testing.T) {
+	const gates = 600
+	f, err := Parse("b", []byte(fmt.Sprintf("total: [baseline, floor * %.6f]", 64.0/24)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range hosts {
+		h.rnd = rand.New(rand.NewPCG(uint64(i), 13))
+		count := h.verdicts(f, gates, 64)
+		t.Log(i, count)
+		for _, l := range f.Limits {
+			if n := count[l.Text+" "+string(Fail)]; float64(n) > 4*gates*FalseAlarm {
+				t.Errorf("host %d: %s fails in %d of %d gates", i, l.Text, n, gates)
+			}
+			if n := count[l.Text+" "+string(Pass)]; float64(n) > 1.2*gates*FalsePass {
+				t.Errorf("host %d: %s passes in %d of %d gates", i, l.Text, n, gates)
 			}
 		}
 	}

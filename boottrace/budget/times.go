@@ -141,33 +141,29 @@ func (r *Result) againstBaseline(all []timing, base *Side, low, high float64) {
 	}
 	nanos := func(t timing) float64 { return t.nanos }
 	log := func(t timing) float64 { return math.Log(t.nanos) }
-	ratio := boottrace.ShiftInterval(values(a, log), values(b, log), low, high)
-	if r.ratio() {
-		r.Bound = r.Times
-		r.Measured, r.Low, r.High = math.Exp(ratio.Estimate), math.Exp(ratio.Low), math.Exp(ratio.High)
-	} else {
-		r.Bound = r.Plus
-		in := boottrace.ShiftInterval(values(a, nanos), values(b, nanos), low, high)
-		r.Measured, r.Low, r.High = in.Estimate, in.Low, in.High
+	value := nanos
+	if r.Bound = r.Plus; r.ratio() {
+		r.Bound, value = r.Times, log
 	}
+	in := boottrace.ShiftInterval(values(a, value), values(b, value), low, high)
+	r.Measured, r.Low, r.High = in.Estimate, in.Low, in.High
+	if r.ratio() {
+		r.Measured, r.Low, r.High = math.Exp(in.Estimate), math.Exp(in.Low), math.Exp(in.High)
+	}
+	fewer := min(len(a), len(b))
 	leastA, mostA := extremes(values(a, nanos))
 	leastB, mostB := extremes(values(b, nanos))
-	tooFew := false
-	if math.IsInf(r.Low, 0) {
-		leastB /= few(min(len(a), len(b)), low)
-		tooFew, r.Low = true, leastB-mostA
-		if r.ratio() {
+	if leastB /= few(fewer, low); math.IsInf(in.Low, 0) {
+		if r.Low = leastB - mostA; r.ratio() {
 			r.Low = leastB / mostA
 		}
 	}
-	if math.IsInf(r.High, 0) {
-		mostB *= few(min(len(a), len(b)), high)
-		tooFew, r.High = true, mostB-leastA
-		if r.ratio() {
+	if mostB *= few(fewer, high); math.IsInf(in.High, 0) {
+		if r.High = mostB - leastA; r.ratio() {
 			r.High = mostB / leastA
 		}
 	}
-	if r.judge(); r.Verdict == Undecided && tooFew {
+	if r.judge(); r.Verdict == Undecided && (math.IsInf(in.Low, 0) || math.IsInf(in.High, 0)) {
 		r.Why = fmt.Sprintf("%d timed boots in the baseline and %d here are too few to tell", len(a), len(b))
 	}
 }
