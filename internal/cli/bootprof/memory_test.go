@@ -3,6 +3,7 @@ package bootprof
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -52,6 +53,9 @@ func TestMemoryOwners(t *testing.T) {
 	}
 	before, _ := look("--", "0", "0")
 	after, owners := look("--", "4", "3")
+	if rss := after.Memory.RSSBytes; rss < after.PSSBytes || after.PSSBytes < after.TouchedBytes {
+		t.Errorf("RSS %d, PSS %d, touched %d", rss, after.PSSBytes, after.TouchedBytes)
+	}
 	const pattern, zeros = 4 * 16 * pageSize, 3 * 16 * pageSize
 	if got := after.Memory.ZeroBytes - before.Memory.ZeroBytes; got != zeros {
 		t.Errorf("%d more bytes of zeros, want %d", got, zeros)
@@ -138,5 +142,62 @@ func TestMemoryOfOthers(t *testing.T) {
 	}
 	if _, _, owners := memoryOf(t, o.Files[0]); owners["page tables"] != 0 || owners["kernel text and data"] == 0 {
 		t.Errorf("a guest that dies early: %v", owners)
+	}
+}
+
+// TestMemoryOverTime boots the same program with its first touches logged.
+func TestMemoryOverTime(t *testing.T) {
+	needQEMU(t)
+	code, o, stderr := boot(t, asmImage(t, "pages"), "-n", "1", "--profile", "exact,memory", "--until", "exit", "--", "4", "3")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	rec, run, _ := memoryOf(t, o.Files[0])
+	byName := make(map[string]uint64) // bytes of the profile
+	for _, s := range rec.Exact.Samples {
+		if s.Stack == 0 {
+			continue
+		}
+		if l := rec.Exact.Locations[rec.Exact.Stacks[s.Stack].Location]; len(l.Lines) > 0 {
+			byName[rec.Exact.Functions[l.Lines[0].Function].Name] += s.TouchedBytes
+		}
+	}
+	const filled = 7 * 16 * pageSize
+	if n := byName["fill"]; n != filled {
+		t.Errorf("the program's function touched %d bytes first, want %d", n, filled)
+	}
+	over := run.Memory.OverTime
+	if len(over) < 10 || len(over) > maxTouched || over[0].Instructions != 0 || over[0].Bytes != byName[frameLoader] {
+		t.Fatalf("%d instants, the first %+v; the VMM loaded %d bytes", len(over), over[0], byName[frameLoader])
+	}
+	for i := range over[1:] {
+		if over[i+1].Instructions <= over[i].Instructions || over[i+1].Bytes < over[i].Bytes {
+			t.Errorf("%+v comes after %+v", over[i+1], over[i])
+		}
+	}
+	if last := over[len(over)-1]; last.Bytes+byName[frameDevices] != run.TouchedBytes {
+		t.Errorf("%d bytes in the end, %d by devices, %d in all", last.Bytes, byName[frameDevices], run.TouchedBytes)
+	}
+	at := make(map[string]uint64)
+	for _, m := range run.Marks {
+		i := slices.IndexFunc(over, func(o boottrace.Touched) bool { return o.Instructions == m.Instructions })
+		if i < 0 {
+			t.Fatalf("mark %s is no instant", m.Label())
+		}
+		at[m.Label()] = over[i].Bytes
+	}
+	if grown := at["end"] - at["app"]; grown < filled || grown > 2*filled {
+		t.Errorf("the program touched %d bytes, want some more than %d", grown, filled)
+	}
+	var ready uint64
+	for _, g := range run.Memory.Ready {
+		ready += g.TouchedBytes
+	}
+	if m := run.Memory; ready != m.ReadyBytes || ready < at["end"] || ready > run.TouchedBytes {
+		t.Errorf("%d bytes by owner when it was ready, %d in all, %d at the mark before", ready, m.ReadyBytes, at["end"])
+	}
+	timed := rec.Of(boottrace.Timed)[0]
+	if m := timed.Memory; m == nil || len(m.OverTime) == 0 || m.OverTime[len(m.OverTime)-1].Bytes > timed.TouchedBytes || m.OverTime[0].Nanos == 0 {
+		t.Errorf("a timed boot: %+v", m)
 	}
 }
