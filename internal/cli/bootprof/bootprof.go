@@ -133,7 +133,7 @@ it (no QEMU, no usable accelerator, a budget that could not be measured); 128 pl
 		DisableAutoGenTag: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("%q is not a command: want qemu or floor; see bootprof --help", args[0])
+				return usagef("%q is not a command; see bootprof --help", args[0])
 			}
 			return nil
 		},
