@@ -31,7 +31,7 @@ var report = template.Must(template.New("report").Funcs(template.FuncMap{
 	"ms": millis, "count": count, "size": size, "spread": spread, "tone": tone, "permille": permille,
 	"decimal": func(v *float64) string { return fmt.Sprintf("%.2f", *v) },
 	"bytes":   func(n uint64) string { return size(float64(n)) },
-}).Parse(page))
+}).Parse(strings.Replace(page, "POLICY", policy, 1)))
 
 // policy lets nothing run or be shown but what is in the file, and nothing be loaded.
 var policy = "default-src 'none'; script-src " + digest(script) + "; style-src " + digest(style) + "; base-uri 'none'; form-action 'none'"
@@ -44,7 +44,6 @@ func digest(s string) string {
 
 // view is what the page's template is executed with. What it shows without script stands here, what the script draws in Data.
 type view struct {
-	Policy string
 	Style  template.CSS
 	Script template.JS
 	Data   *data
@@ -80,7 +79,7 @@ type segment struct {
 // Write writes the report of a recording. The same recording gives the same bytes.
 func Write(w io.Writer, r *boottrace.Recording) error {
 	v := &view{
-		Policy: policy, Style: template.CSS(style), Script: template.JS(script),
+		Style: template.CSS(style), Script: template.JS(script),
 		Report: profile.NewReport(r, nil), Sum: r.Summarize(), RAM: float64(r.MemoryBytes),
 	}
 	for _, p := range v.Sum.Phases {

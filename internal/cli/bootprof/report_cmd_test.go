@@ -95,6 +95,10 @@ func TestReportFormats(t *testing.T) {
 				if p, err := profile.ParseData(data); err != nil || len(p.SampleType) != 4 {
 					t.Errorf("pprof: %v", err)
 				}
+			case "html":
+				if !strings.HasPrefix(stdout, "<!DOCTYPE html>") || !strings.Contains(stdout, "<h1>app.img</h1>") || !strings.Contains(stdout, "default-src 'none'") {
+					t.Errorf("html begins with %.200q", stdout)
+				}
 			case "junit":
 				if err := xml.Unmarshal(data, new(struct{})); err != nil {
 					t.Errorf("junit: %v", err)
