@@ -36,9 +36,10 @@ func (l *Limit) figure(v float64) string {
 		return fmt.Sprintf("floor * %.2f", v)
 	}
 	p := 100 * (v - 1)
-	if p < 0 {
+	if p <= -0.005 {
 		return fmt.Sprintf("baseline - %.2f %%", -p)
 	}
+	p = max(p, 0)
 	return fmt.Sprintf("baseline + %.2f %%", p)
 }
 
