@@ -172,6 +172,7 @@ func NewDiff(a, b *Side, n int) *Diff {
 	d.circumstances(a, b)
 	timed := func(s *Side) []*boottrace.Run { return s.rec.Of(boottrace.Timed) }
 	counting := func(s *Side) []*boottrace.Run { return s.rec.Of(boottrace.Counting) }
+	traced := func(s *Side) []*boottrace.Run { return slices.Concat(s.rec.Of(boottrace.Traced), timed(s)) }
 	either := func(value func(*boottrace.Run) float64) func(s *Side) []float64 {
 		return func(s *Side) []float64 {
 			if v := valuesOf(timed(s), value); len(v) > 0 {
@@ -205,6 +206,12 @@ func NewDiff(a, b *Side, n int) *Diff {
 		all = append(all, compare(m.name, "bytes", either(m.value)(a), either(m.value)(b)))
 	}
 	all = append(all, regionChanges(a, b)...)
+	disk := func(s *Side, value func(*boottrace.Run) float64) []float64 {
+		if v := valuesOf(counting(s), value); len(v) > 0 {
+			return v
+		}
+		return valuesOf(traced(s), value)
+	}
 	requests := func(r *boottrace.Run) float64 { return float64(len(r.IO)) }
 	read := func(r *boottrace.Run) (n float64) {
 		for i := range r.IO {
@@ -221,9 +228,9 @@ func NewDiff(a, b *Side, n int) *Diff {
 		return ms
 	}
 	all = append(all,
-		compare("disk requests", "requests", either(requests)(a), either(requests)(b)),
-		compare("read from disk", "bytes", either(read)(a), either(read)(b)),
-		compare("disk latencies", "ms", valuesOf(timed(a), latency), valuesOf(timed(b), latency)))
+		compareCounts("disk requests", "requests", disk(a, requests), disk(b, requests)),
+		compareCounts("read from disk", "bytes", disk(a, read), disk(b, read)),
+		compare("disk latencies", "ms", valuesOf(traced(a), latency), valuesOf(traced(b), latency)))
 	d.Measures = present(all)
 	d.Phases = phaseChanges(a, b)
 	d.functions(a, b, n)

@@ -94,6 +94,7 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 	var latency int64
 	files := make(map[boottrace.Part]int)
 	nanos := make(map[int]float64) // by index into Files
+	first := make(map[string]int)  // requests for structures, by their names
 	for i := range requests {
 		q := &requests[i]
 		switch q.Op {
@@ -121,6 +122,9 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 			if !ok {
 				at = len(u.Files)
 				files[key] = at
+				if key.Path == "" {
+					first[key.What] = i
+				}
 				u.Files = append(u.Files, FileUse{Path: part.Path, What: part.What})
 			}
 			if j == 0 || key != last {
@@ -176,7 +180,13 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 		}
 	}
 	uses := firstUses(requests)
-	slices.SortStableFunc(u.Files, func(a, b FileUse) int { return cmp.Compare(uses[a.Path], uses[b.Path]) })
+	use := func(f FileUse) int {
+		if f.Path == "" {
+			return first[f.What]
+		}
+		return uses[f.Path]
+	}
+	slices.SortStableFunc(u.Files, func(a, b FileUse) int { return cmp.Compare(use(a), use(b)) })
 	return u
 }
 

@@ -24,6 +24,7 @@ const (
 	pidBoot  = 1 // the median boot, by the wall clock
 	pidRuns  = 2 // every boot
 	pidCalls = 3 // the guest's calls, by its instructions
+	pidDisk  = 4 // the boot whose disk requests were traced, by the wall clock
 )
 
 // Threads of the median boot.
@@ -63,6 +64,7 @@ func WriteTrace(w io.Writer, r *boottrace.Recording, p *boottrace.Profile) error
 	fmt.Fprintf(t.w, `{"displayTimeUnit":"ms","otherData":%s,"traceEvents":[`, about)
 	t.boot(r)
 	t.runs(r)
+	t.traced(r)
 	if p != nil {
 		t.calls(p)
 	}
@@ -138,8 +140,31 @@ func (t *trace) boot(r *boottrace.Recording) {
 			}
 		}
 	}
-	if run := diskRun(r); run != nil && run.Kind != boottrace.Counting {
-		t.disk(run)
+	if run := diskRun(r); run != nil && run.Kind == boottrace.Timed {
+		t.disk(pidBoot, run)
+	}
+}
+
+// traced writes the phases and disk requests of the boot whose disk requests were traced.
+func (t *trace) traced(r *boottrace.Recording) {
+	run := diskRun(r)
+	if run == nil || run.Kind != boottrace.Traced || len(run.IO) == 0 {
+		return
+	}
+	t.process(pidDisk, "boot with its disk requests, wall clock, "+r.Accel)
+	t.thread(pidDisk, tidPhases, "phases")
+	t.phases(pidDisk, tidPhases, run)
+	t.disk(pidDisk, run)
+}
+
+// phases writes the phases of one boot.
+func (t *trace) phases(pid, tid int, run *boottrace.Run) {
+	one := boottrace.Recording{Runs: []boottrace.Run{*run}}
+	one.Runs[0].Kind = boottrace.Timed // a traced one has the same phases
+	at := 0.0
+	for _, p := range one.Phases() {
+		t.span(pid, tid, "phase", p.Name, at, at+p.Nanos, nil)
+		at += p.Nanos
 	}
 }
 
@@ -151,7 +176,7 @@ func counted(known bool, n float64) map[string]any {
 }
 
 // disk writes the disk requests, those that are under way at the same time on threads of their own.
-func (t *trace) disk(run *boottrace.Run) {
+func (t *trace) disk(pid int, run *boottrace.Run) {
 	var free []int64 // when the last request of each thread ended
 	requests := slices.Clone(run.IO)
 	slices.SortStableFunc(requests, func(a, b boottrace.Request) int { return cmp.Compare(a.StartNanos, b.StartNanos) })
@@ -161,10 +186,10 @@ func (t *trace) disk(run *boottrace.Run) {
 		if lane < 0 {
 			lane = len(free)
 			free = append(free, 0)
-			t.thread(pidBoot, tidDisk+lane, "disk")
+			t.thread(pid, tidDisk+lane, "disk")
 		}
 		free[lane] = q.StartNanos + q.Nanos
-		t.span(pidBoot, tidDisk+lane, "disk", strings.TrimSpace(q.Op+" "+what(q)), float64(q.StartNanos), float64(q.StartNanos+q.Nanos),
+		t.span(pid, tidDisk+lane, "disk", strings.TrimSpace(q.Op+" "+what(q)), float64(q.StartNanos), float64(q.StartNanos+q.Nanos),
 			map[string]any{"disk": q.Disk, "offset": q.Offset, "length": q.Length})
 	}
 }
@@ -181,16 +206,11 @@ func (t *trace) runs(r *boottrace.Recording) {
 			t.process(pidRuns, "every boot, wall clock, each from its start")
 		}
 		t.thread(pidRuns, n, fmt.Sprintf("%s boot %d", run.Kind, i+1))
-		one := boottrace.Recording{Runs: []boottrace.Run{*run}}
 		if run.Kind == boottrace.Floor {
 			t.span(pidRuns, n, "phase", "floor", 0, float64(run.ReadyNanos), nil)
 			continue
 		}
-		at := 0.0
-		for _, p := range one.Phases() {
-			t.span(pidRuns, n, "phase", p.Name, at, at+p.Nanos, nil)
-			at += p.Nanos
-		}
+		t.phases(pidRuns, n, run)
 	}
 }
 
