@@ -114,6 +114,14 @@ func (c Config) args(w wires) []string {
 			"-device", fmt.Sprintf("%s,drive=disk%d", disk, i))
 	}
 
+	if c.Balloon {
+		balloon := "virtio-balloon-pci"
+		if c.Machine == MicroVM {
+			balloon = "virtio-balloon-device"
+		}
+		add("-device", balloon+",id="+balloonID)
+	}
+
 	kernel := c.Kernel
 	if w.kernel != 0 {
 		kernel = fdPath(w.kernel)

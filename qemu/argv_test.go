@@ -31,6 +31,7 @@ func TestArgs(t *testing.T) {
 		{"pc, qboot, KVM, anonymous RAM", Config{Machine: PC, Firmware: QBoot, Accel: KVM, Kernel: "k", AnonymousRAM: true}, wires{console: 1, marks: 3}},
 		{"counting, kernel in memory, monitor", Config{KernelImage: []byte{0}, Monitor: true, Counting: &Counting{}},
 			wires{console: 1, ram: 3, marks: 4, monitor: 5, kernel: 6, plugin: "file=counter.so,out=7,point=0x100000:0xffffffffffffffff::"}},
+		{"a balloon", Config{Kernel: "k", Disks: []string{"d"}, Monitor: true, Balloon: true}, wires{console: 1, ram: 3, marks: 4, monitor: 5}},
 		{"a CPU of the user's", Config{CPU: "Nehalem,-sse4.2", Kernel: "k", MemoryBytes: 1 << 20}, wired},
 	} {
 		got.WriteString("# " + x.name + "\n" + strings.Join(x.c.args(x.w), "\n") + "\n\n")

@@ -110,6 +110,9 @@ type Config struct {
 	// ErrUnsupported. A first touch of a page then costs 3 µs less; see docs/qemu-argv.md.
 	AnonymousRAM bool
 
+	// Balloon gives the guest a virtio memory balloon, of which Balloon tells the statistics. It needs Monitor.
+	Balloon bool
+
 	// Monitor connects a QMP monitor; see VM.Monitor.
 	Monitor bool
 
@@ -201,6 +204,8 @@ func (c Config) Check() error {
 		return bad("memory of %d bytes: want whole MiB", c.MemoryBytes)
 	case c.CPUs < 1 || c.CPUs > MaxCPUs:
 		return bad("%d CPUs: want 1 to %d", c.CPUs, MaxCPUs)
+	case c.Balloon && !c.Monitor:
+		return bad("a balloon without a monitor")
 	case len(c.Ports) > MaxPorts:
 		return bad("%d I/O ports to listen to: want at most %d", len(c.Ports), MaxPorts)
 	case c.Kernel == "" && c.KernelImage == nil:

@@ -49,6 +49,7 @@ type outcome struct {
 	counts *plugin.Counts
 
 	rssBytes uint64 // of the VMM
+	balloon  map[string]uint64
 }
 
 // boot makes one run. A boot that did not get to its end is an error; an app that failed is not.
@@ -117,6 +118,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	ready := w.ready
 	if w.until == "" || w.until == boottrace.UntilExit {
 		ready = nil // the guest ends of its own
+	}
+	if c.Balloon && kind != boottrace.Floor {
+		o.balloon = p.balloon(ctx, vm, w)
 	}
 	select {
 	case <-ready: // a server never exits, so it ends here

@@ -50,7 +50,7 @@ func (o *outcome) setOverTime(s *survey, w *watcher) {
 		return
 	}
 	m := o.Memory
-	m.RSSBytes = o.rssBytes
+	m.RSSBytes, m.Balloon = o.rssBytes, o.balloon
 	switch {
 	case o.counts != nil && o.counts.Tree != nil && len(o.counts.Tree.Firsts) > 0:
 		o.setFirsts(s)

@@ -124,6 +124,7 @@ type qemuOptions struct {
 	profileRuns          int
 	marks                []string
 	io                   bool
+	balloon              bool
 }
 
 func qemuCommand() *cobra.Command {
@@ -188,6 +189,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
+	f.BoolVar(&o.balloon, "balloon", false, "give the guest a virtio memory balloon, and record what its driver tells of the memory when the guest is ready")
 	f.BoolVar(&o.io, "io", false, "record each disk request: with its time in a boot of its own, and in the counting boots, as --profile=exact does too")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
@@ -360,6 +362,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 		return nil, err
 	}
 	c := &p.config
+	c.Balloon, c.Monitor = o.balloon, o.balloon
 	c.Legacy = t.flavour != image.FlavourNative
 	c.Kernel, c.Initrd = t.kernel, o.initrd
 	c.Disks = slices.Concat(t.disks, o.disks)
