@@ -40,7 +40,8 @@ the folder that holds one, the boots in it are judged.
 Limits are absolute, or relative to the floor or to a baseline recording. Each passes, fails or stays undecided; see
 docs/budgets.md for the file and for how sure the verdicts are.
 
-Exit codes: 0 all limits passed, or are undecided without --strict; 3 a limit failed; 4 a limit could not be measured.`,
+Exit codes: 0 all limits passed, or are undecided without --strict; 1 the boot failed, or the app did; 2 usage or bad input; 3 a
+limit failed; 4 a limit could not be measured.`,
 		Example: `  bootprof gate app.img --budget budget.yaml
   bootprof gate app.img --budget budget.yaml --baseline main.bootprof --junit gate.xml
   bootprof gate app.bootprof --budget budget.yaml --json`,
@@ -329,6 +330,9 @@ func (o *gateOptions) make(cmd *cobra.Command, g *gate, p *plan) error {
 
 // failed reports whether a boot's app failed, so that what it took means little.
 func (g *gate) failed() bool {
+	if g.rec == nil {
+		return false
+	}
 	run := g.rec.Outcome()
 	return run != nil && run.End != nil && run.End.Failed()
 }

@@ -76,9 +76,13 @@ func TestGateSlower(t *testing.T) {
 // TestGateAppFails gates an app that exits with 7.
 func TestGateAppFails(t *testing.T) {
 	img := appImage(t)
-	code, o, stderr := gateJSON(t, img, "--budget", budgetFile(t, "total: 30s\ninstructions: 1G"), "--", "exit", "7")
-	if code != exitFailed || !strings.Contains(stderr, "the app exited with 7") || len(o.Limits) != 2 {
-		t.Errorf("exit code %d\n%s", code, stderr)
+	junit := filepath.Join(t.TempDir(), "gate.xml")
+	code, o, stderr := gateJSON(t, img, "--github", "--junit", junit, "--budget", budgetFile(t, "total: 30s\ninstructions: 1G"), "--", "exit", "7")
+	if code != exitFailed || !strings.Contains(stderr, "bootprof: the app exited with 7") || len(o.Limits) != 2 || o.Verdict != bootFailed {
+		t.Errorf("exit code %d, %s\n%s", code, o.Verdict, stderr)
+	}
+	if b, err := os.ReadFile(junit); err != nil || !strings.Contains(string(b), `<failure message="the app exited with 7">`) || !strings.Contains(stderr, "title=The boot failed::the app exited with 7") {
+		t.Errorf("%v\n%s\n%s", err, b, stderr)
 	}
 }
 

@@ -22,6 +22,9 @@ func (g *gate) annotate(w io.Writer, path string) error {
 		}
 		fmt.Fprintf(&b, "::%s file=%s%s,title=%s::%s\n", level, githubProperty(path), at, githubProperty(title), githubData(text))
 	}
+	if g.failed() {
+		command("error", 0, "The boot failed", g.rec.Outcome().End.String())
+	}
 	for _, text := range g.warnings {
 		command("warning", 0, "Baseline", text)
 	}

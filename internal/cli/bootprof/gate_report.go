@@ -81,7 +81,7 @@ type gateObject struct {
 	Image    string         `json:"image"`
 	Budget   string         `json:"budget"`
 	Baseline string         `json:"baseline,omitempty"`
-	Verdict  budget.Verdict `json:"verdict"` // the worst of all
+	Verdict  budget.Verdict `json:"verdict"` // the worst of all, or bootFailed
 	Limits   []limitObject  `json:"limits"`
 	Warnings []string       `json:"warnings,omitempty"`
 	Files    []string       `json:"files,omitempty"`
@@ -130,8 +130,14 @@ func (g *gate) writeJSON(w io.Writer) error {
 	return e.Encode(o)
 }
 
+// bootFailed is the verdict of a gate whose app failed, whatever the limits say.
+const bootFailed budget.Verdict = "boot failed"
+
 // worst is the verdict of the gate as a whole.
 func (g *gate) worst() budget.Verdict {
+	if g.failed() {
+		return bootFailed
+	}
 	for _, v := range []budget.Verdict{budget.Fail, budget.Unmeasured, budget.Undecided} {
 		if slices.ContainsFunc(g.results, func(r budget.Result) bool { return r.Verdict == v }) {
 			return v
@@ -143,6 +149,9 @@ func (g *gate) worst() budget.Verdict {
 // cases are the limits as test cases.
 func (g *gate) cases() []profile.Case {
 	var all []profile.Case
+	if g.failed() {
+		all = append(all, profile.Case{Name: "boot", Failure: g.rec.Outcome().End.String(), Detail: string(g.tail)})
+	}
 	for i := range g.results {
 		r := &g.results[i]
 		c := profile.Case{Name: r.Key + " " + r.Text, Detail: fmt.Sprintf("%s:%d\n%s", g.file.Name, r.Line, r.Sentence())}

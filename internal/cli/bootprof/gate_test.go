@@ -46,6 +46,7 @@ func TestGateRecording(t *testing.T) {
 
 func TestGateBoots(t *testing.T) {
 	needQEMU(t)
+	t.Setenv("GITHUB_ACTIONS", "")
 	kernel := guest(t)
 	for _, tt := range []struct {
 		budget string
