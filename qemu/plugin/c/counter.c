@@ -28,9 +28,9 @@ EXPORT int qemu_plugin_version = PLUGIN_API;
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *, int op, void *, uint64_t);
 
 static void counting_starts(void) {}
-static void count(struct qemu_plugin_insn *insn)
+static void count(struct qemu_plugin_insn *insn, uint64_t n)
 {
-	qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &instructions, 1);
+	qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &instructions, n);
 }
 
 #else
@@ -44,9 +44,9 @@ void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn
 static qemu_plugin_u64 score;
 
 static void counting_starts(void) { score.score = qemu_plugin_scoreboard_new(sizeof(uint64_t)); }
-static void count(struct qemu_plugin_insn *insn)
+static void count(struct qemu_plugin_insn *insn, uint64_t n)
 {
-	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD_U64, score, 1);
+	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, INLINE_ADD_U64, score, n);
 }
 uint64_t counted(void) { return qemu_plugin_u64_sum(score); }
 
@@ -170,9 +170,10 @@ static void reached(unsigned vcpu, void *udata)
 	}
 }
 
-/* watch registers the points that the i-th instruction of a block is. Code is known up to the block's end only. */
-static void watch(struct qemu_plugin_insn *insn, uint64_t vaddr, const unsigned char *code, size_t ncode)
+/* watch registers the points that an instruction is, and tells whether it is any. Code is known up to the block's end only. */
+static int watch(struct qemu_plugin_insn *insn, uint64_t vaddr, const unsigned char *code, size_t ncode)
 {
+	int any = 0;
 	for (unsigned j = 0; j < npoints; j++) {
 		struct point *p = &points[j];
 		if ((p->addr ^ vaddr) & p->mask || memcmp(p->code, code, p->ncode < ncode ? p->ncode : ncode))
@@ -182,7 +183,41 @@ static void watch(struct qemu_plugin_insn *insn, uint64_t vaddr, const unsigned 
 			die("firstlight plugin");
 		*s = (struct site){ p, vaddr };
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, reached, CB_NO_REGS, s);
+		any = 1;
 	}
+	return any;
+}
+
+/* steady tells whether the next instruction certainly follows: this one has registers and constants only, and no fault. */
+static int steady(const unsigned char *p, size_t n)
+{
+	size_t i = operation(p, n);
+	if (i >= n)
+		return 0;
+	unsigned op = p[i], more = i + 1 < n ? p[i + 1] : 0;
+	int registers = more >= 0xc0;
+	if (op < 0x40 && op != 0x0f)
+		return (op & 7) < 4 ? registers : (op & 7) < 6;
+	switch (op) {
+	case 0x63: case 0x69: case 0x6b: case 0x80: case 0x81: case 0x83: case 0x84: case 0x85: case 0x86: case 0x87:
+	case 0x88: case 0x89: case 0x8a: case 0x8b: case 0xc0: case 0xc1: case 0xc6: case 0xc7: case 0xd0: case 0xd1: case 0xd2: case 0xd3:
+		return registers;
+	case 0x8d:
+		return !registers;
+	case 0x90: case 0x98: case 0x99: case 0xa8: case 0xa9:
+		return 1;
+	case 0xf6: case 0xf7: /* not the divisions */
+		return registers && (more >> 3 & 7) < 6;
+	case 0xfe: case 0xff:
+		return registers && (more >> 3 & 7) < 2;
+	case 0x0f:
+		if (more == 0x1e || more == 0x1f)
+			return 1;
+		if ((more & 0xf0) == 0x40 || (more & 0xf0) == 0x90 || more == 0xaf || (more & 0xf6) == 0xb6)
+			return i + 2 < n && p[i + 2] >= 0xc0;
+		return (more & 0xf8) == 0xc8; /* bswap */
+	}
+	return op >= 0xb0 && op < 0xc0;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -195,16 +230,29 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		end += code_of(qemu_plugin_tb_get_insn(tb, i), code + end, sizeof code - end);
 	if (tree)
 		tree_block(tb, n, code, end);
+	/* Instructions are counted when they begin, each together with those after it that certainly follow. */
+	struct qemu_plugin_insn *first = 0;
+	size_t follow = 0;
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-		watch(insn, qemu_plugin_insn_vaddr(insn), code + at, end - at);
-		if (nlogs && writes_port(code + at, end - at))
+		size_t size = qemu_plugin_insn_size(insn);
+		int watched = watch(insn, qemu_plugin_insn_vaddr(insn), code + at, end - at);
+		if (nlogs && writes_port(code + at, end - at)) {
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, outs_begins, CB_NO_REGS, (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
-		if (counting)
-			count(insn);
-		at += qemu_plugin_insn_size(insn);
-		if (at > end)
-			at = end;
+			watched = 1;
+		}
+		if (watched && follow && counting) {
+			count(first, follow);
+			follow = 0;
+		}
+		if (!follow)
+			first = insn;
+		follow++;
+		if (counting && (i + 1 == n || !tree || at + size > end || !steady(code + at, size))) {
+			count(first, follow);
+			follow = 0;
+		}
+		at = at + size < end ? at + size : end;
 	}
 }
 

@@ -19,14 +19,17 @@ enum kind {
 	LEAVES, /* it: iret, sysret, sysexit */
 };
 
+/* What is looked at when a block is executed comes first, and fits into a line of the processor's cache. */
 struct block {
-	uint64_t pc, end, site; /* site: its last instruction */
-	uint64_t next[2];       /* where it goes of its own; NOWHERE if that cannot be told */
-	uint32_t n, id;
+	uint64_t pc;
+	uint64_t next[2];    /* where it goes of its own; NOWHERE if that cannot be told */
+	uint64_t spent;      /* instructions of the cell since it was executed in another, or since the phase began */
 	uint32_t node, cell; /* the cell of the node in which it was executed last */
-	uint32_t caller;     /* the context in which its call was made last */
+	uint32_t n, id;
 	uint8_t cpu; /* that executed it last */
 	uint8_t kind, ncode;
+	uint32_t caller;    /* the context in which its call was made last */
+	uint64_t end, site; /* site: its last instruction */
 	unsigned char code[16];
 	struct block *same; /* next of the same hash */
 };
@@ -91,7 +94,7 @@ static struct cell *cells;
 static struct logged *entries;
 static struct { uint64_t mark, entries; } phases[MAX_PHASES];
 static uint64_t nnodes, ncells, nentries, nphases, lost, loaded;
-static uint32_t active; /* the cell that executes */
+static struct block before_all, *active = &before_all; /* the block that executes */
 static uint8_t running; /* the vCPU that does */
 static uint64_t last;   /* instructions that are in cells already */
 
@@ -451,8 +454,8 @@ static void touches(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, v
 	struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, vaddr);
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
-	if (touch_page(qemu_plugin_hwaddr_phys_addr(hw) >> 12, active, counted()))
-		cells[active].pages++;
+	if (touch_page(qemu_plugin_hwaddr_phys_addr(hw) >> 12, active->cell, counted()))
+		cells[active->cell].pages++;
 	seen[page % SEEN] = page + 1;
 }
 
@@ -474,6 +477,13 @@ static void mappings_change(unsigned vcpu, void *udata)
 	memset(seen, 0, sizeof seen);
 }
 
+/* settle gives the cell of a block what was spent in it. */
+static void settle(struct block *b)
+{
+	cells[b->cell].count += b->spent;
+	b->spent = 0;
+}
+
 /* executes runs at the start of each block. */
 static void executes(unsigned vcpu, void *udata)
 {
@@ -481,7 +491,7 @@ static void executes(unsigned vcpu, void *udata)
 	uint8_t cpu = (uint8_t)(vcpu % MAX_CPUS);
 	struct cpu *c = &cpus[cpu];
 	uint64_t now = counted();
-	cells[active].count += now - last;
+	active->spent += now - last;
 	last = now;
 	if (outs_pending)
 		outs_done();
@@ -495,11 +505,12 @@ static void executes(unsigned vcpu, void *udata)
 	c->before = now;
 	c->slot = 0;
 	if (b->node != c->node || b->cpu != cpu) {
+		settle(b);
 		b->node = c->node;
 		b->cpu = cpu;
 		b->cell = cell_of(c->node, b->id | (uint32_t)cpu << CPU_SHIFT);
 	}
-	active = b->cell;
+	active = b;
 }
 
 /* A call's and a return's last access is the one of the return address. */
@@ -576,7 +587,7 @@ static struct block *block_for(struct block *b)
 		if (o->pc == b->pc && o->end == b->end && o->n == b->n && o->site == b->site && o->kind == b->kind &&
 			o->next[0] == b->next[0] && o->next[1] == b->next[1] && !memcmp(o->code, b->code, sizeof b->code))
 			return o;
-	struct block *o = malloc(sizeof *o);
+	struct block *o = aligned_alloc(64, sizeof *o + 63 & ~(size_t)63);
 	if (!o)
 		die("firstlight plugin");
 	if (nblocks == 1 << CPU_SHIFT)
@@ -621,8 +632,12 @@ void tree_block(struct qemu_plugin_tb *tb, size_t n, const unsigned char *code, 
 static void flush(void)
 {
 	uint64_t now = counted();
-	cells[active].count += now - last;
+	active->spent += now - last;
 	last = now;
+	settle(&before_all);
+	for (uint64_t i = 0; i < BLOCK_TABLE; i++)
+		for (struct block *b = block_table[i]; b; b = b->same)
+			settle(b);
 	for (uint64_t i = 0; i < ncells; i++) {
 		if (!cells[i].count && !cells[i].pages)
 			continue;
