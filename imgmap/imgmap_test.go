@@ -298,11 +298,53 @@ type failing struct{ err error }
 
 func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }
 
+// gptHeader returns the first 40 sectors of a disk with a partition from there on, and a table of four entries.
+func gptHeader(sectors int) []byte {
+	le := binary.LittleEndian
+	b := make([]byte, 40*512)
+	e := b[1024:]
+	e[0], e[16] = 1, 1
+	le.PutUint64(e[32:], 40)
+	le.PutUint64(e[40:], uint64(40+sectors-1))
+	h := b[512:]
+	copy(h, "EFI PART")
+	le.PutUint32(h[12:], 92)
+	le.PutUint64(h[40:], 34)
+	le.PutUint64(h[48:], uint64(40+sectors-1))
+	le.PutUint64(h[72:], 2)
+	le.PutUint32(h[80:], 4)
+	le.PutUint32(h[84:], 128)
+	le.PutUint32(h[88:], crc32.ChecksumIEEE(e[:4*128]))
+	le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
+	return b
+}
+
 func FuzzNew(f *testing.F) {
-	b := diskImage(f, "--compress", "--cluster-size=4096")
-	f.Add(b, uint64(0), uint64(len(b)))
-	if len(newMap(f, b).Parts(0, uint64(len(b)))) < 10 {
-		f.Fatal("the seed does not reach the files")
+	// A file system alone, and on the partition of a disk whose GPT is right.
+	dir := f.TempDir()
+	for name, data := range map[string][]byte{"a": text(6000), "b": noise(100, 1), "c/d": noise(5000, 2)} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777); err != nil {
+			f.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			f.Fatal(err)
+		}
+	}
+	path := filepath.Join(f.TempDir(), "small.rofs")
+	var out bytes.Buffer
+	if code := imgbuild.Main([]string{"--no-kernel", "--compress", "--cluster-size=4096", "-o", path, dir}, &out, &out); code != 0 {
+		f.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
+	}
+	small, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	disk := append(append(gptHeader(len(small)/512), small...), make([]byte, 512)...)
+	for _, b := range [][]byte{small, disk} {
+		if got := newMap(f, b).Parts(0, uint64(len(b))); len(got) < 8 {
+			f.Fatalf("the seed is mapped as %+v", got)
+		}
+		f.Add(b, uint64(0), uint64(len(b)))
 	}
 	mbr := make([]byte, 4096)
 	copy(mbr[446:], []byte{0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0})

@@ -6,8 +6,8 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
 
-// firstUses returns for each path the index of the first request that was made for it. Of files that were only read along with others
-// the indices are beyond those of all requests, in the order in which they were read; of structures ("") it is 0.
+// firstUses returns for each path the index of the first request that was made for it, or of a file that was only read along with
+// others of the first that read it. Of structures ("") it is 0.
 func firstUses(requests []boottrace.Request) map[string]int {
 	uses := map[string]int{"": 0}
 	for i, path := range causes(requests) {
@@ -15,12 +15,10 @@ func firstUses(requests []boottrace.Request) map[string]int {
 			uses[path] = i
 		}
 	}
-	along := len(requests)
 	for i := range requests {
 		for _, p := range requests[i].Parts {
 			if _, ok := uses[p.Path]; !ok {
-				uses[p.Path] = along
-				along++
+				uses[p.Path] = i
 			}
 		}
 	}
