@@ -39,6 +39,12 @@ type Memory struct {
 	Balloon  map[string]uint64 `json:"balloon,omitempty"` // the guest's statistics by their QMP names, in bytes or counts
 }
 
+// Toucher is a function that touched memory first.
+type Toucher struct {
+	Function string `json:"function"`
+	Bytes    uint64 `json:"bytes"`
+}
+
 // Touched is how much memory was touched by an instant.
 type Touched struct {
 	Nanos        int64  `json:"ns,omitempty"` // since t0, of a timed run

@@ -86,6 +86,8 @@ type Run struct {
 type Region struct {
 	Name         string `json:"name"`
 	TouchedBytes uint64 `json:"touched_bytes"`
+	// First are the few functions that touched most of it first, where that was logged.
+	First []Toucher `json:"first,omitempty"`
 }
 
 // Mark is an instant that the guest announced.

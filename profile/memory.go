@@ -12,8 +12,11 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
 
-// summaryOwners is how many owners of memory a summary names.
-const summaryOwners = 5
+// How much is told of memory.
+const (
+	summaryOwners = 5 // that a summary names
+	tableTouchers = 2 // functions of each owner
+)
 
 // memoryRun returns the run whose memory is shown: one of which each page's first touch is known, a median timed one, or else the first
 // that has details; or nil.
@@ -44,19 +47,27 @@ func (t *timeline) memory() {
 		}
 	}
 	bytes := func(n uint64) string { return cmp.Or(size(n), "0 B") }
-	line := func(name string, n, atReady uint64) {
+	line := func(name string, n, atReady uint64, first ...boottrace.Toucher) {
 		at := ""
 		if len(ready) > 0 {
 			at = fmt.Sprintf("%12s", bytes(atReady))
 		}
-		t.printf("%12s%*s%s  %s\n", bytes(n), shareWidth, share(float64(n), float64(run.TouchedBytes)), at, clean(name))
+		var by []string
+		for _, f := range first[:min(tableTouchers, len(first))] {
+			by = append(by, clean(f.Function[strings.LastIndexByte(f.Function, '/')+1:])+" "+bytes(f.Bytes))
+		}
+		name = clean(name)
+		if len(by) > 0 {
+			name += t.style.paint(dim, ", first by "+strings.Join(by, ", "))
+		}
+		t.printf("%12s%*s%s  %s\n", bytes(n), shareWidth, share(float64(n), float64(run.TouchedBytes)), at, name)
 	}
 	if len(ready) > 0 {
 		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%12s%*s%12s  %s", "at the end", shareWidth, "%", "at ready", "for")))
 	}
 	rest := run.TouchedBytes
 	for _, g := range run.Regions {
-		line(g.Name, g.TouchedBytes, ready[g.Name])
+		line(g.Name, g.TouchedBytes, ready[g.Name], g.First...)
 		rest -= min(rest, g.TouchedBytes)
 	}
 	if rest > 0 && len(run.Regions) > 0 {

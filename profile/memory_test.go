@@ -15,7 +15,7 @@ func TestMemoryAtReady(t *testing.T) {
 	counting := boottrace.Run{
 		Kind: boottrace.Counting, Until: boottrace.UntilExit, Instructions: 900, TouchedBytes: 6 << 20,
 		Marks:   []boottrace.Mark{{ID: 1, Instructions: 100}, {ID: 7, Name: boottrace.InitcallPrefix + "x", Instructions: 150}, {ID: 6, Instructions: 800}},
-		Regions: []boottrace.Region{{Name: "kernel text", TouchedBytes: 5 << 20}, {Name: "other", TouchedBytes: 1 << 20}},
+		Regions: []boottrace.Region{{Name: "kernel text", TouchedBytes: 5 << 20, First: []boottrace.Toucher{{Function: "a/b/c.d", Bytes: 4 << 20}, {Function: "e", Bytes: 1 << 19}, {Function: "f", Bytes: 1}}}, {Name: "other", TouchedBytes: 1 << 20}},
 		Memory: &boottrace.Memory{
 			ReadyBytes: 4 << 20, Ready: []boottrace.Region{{Name: "kernel text", TouchedBytes: 4 << 20}},
 			OverTime: []boottrace.Touched{{Bytes: 1 << 20}, {Instructions: 100, Bytes: 2 << 20}, {Instructions: 700, Bytes: 3 << 20}, {Instructions: 900, Bytes: 4 << 20}},
@@ -32,7 +32,7 @@ func TestMemoryAtReady(t *testing.T) {
 	_, got, _ := strings.Cut(b.String(), "\nmemory  pages")
 	want := ` of the guest that were touched, of one counting boot
   at the end      %    at ready  for
-       5 MiB   83.3       4 MiB  kernel text
+       5 MiB   83.3       4 MiB  kernel text, first by c.d 4 MiB, e 512 KiB
        1 MiB   16.7         0 B  other
        6 MiB  100.0       4 MiB  all
          0 B    0.0  of them full of zeros

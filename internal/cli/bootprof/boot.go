@@ -48,7 +48,8 @@ type outcome struct {
 	tail   []byte // the console's end
 	counts *plugin.Counts
 
-	rssBytes uint64 // of the VMM
+	memory   *survey // nil if it was not to be seen
+	rssBytes uint64  // of the VMM
 	balloon  map[string]uint64
 }
 
@@ -57,11 +58,11 @@ func (p *plan) boot(ctx context.Context, kind boottrace.Kind) (*outcome, error) 
 	o, err := p.bootOnly(ctx, kind)
 	if err == nil && o.counts != nil && o.counts.Tree != nil && p.exact == nil {
 		var notes []string
-		p.exact, notes, err = p.exactProfile(&o.Run, o.counts)
+		p.exact, notes, err = p.exactProfile(o)
 		for _, n := range notes {
 			p.note(n)
 		}
-		o.counts = nil
+		o.counts, o.memory = nil, nil
 	}
 	return o, err
 }
@@ -161,8 +162,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		}
 		return o, nil
 	}
-	memory, err := p.setMemory(o, vm)
-	if err != nil {
+	if err := p.setMemory(o, vm); err != nil {
 		return nil, err
 	}
 	if p.target.record != 0 {
@@ -208,7 +208,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 			o.countRequests(counts, request)
 		}
 	}
-	o.setOverTime(memory, w)
+	o.setOverTime(w)
 	switch {
 	case o.End != nil && (o.End.How != abi.EndExited && o.End.How != abi.EndKilled):
 		return nil, failure(result, "%s", o.End)

@@ -60,7 +60,8 @@ const (
 )
 
 // exactProfile turns the tree of a counting boot into a profile of what came before ready. Its instructions add up to the run's.
-func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottrace.Profile, []string, error) {
+func (p *plan) exactProfile(o *outcome) (*boottrace.Profile, []string, error) {
+	run, counts := &o.Run, o.counts
 	t := counts.Tree
 	ready := run.Instructions
 	if ready == 0 {
@@ -169,6 +170,15 @@ func (p *plan) exactProfile(run *boottrace.Run, counts *plugin.Counts) (*boottra
 		if all, known := run.TouchedBytes/pageSize, t.LoadedPages+pages+later; all > known {
 			add(frameDevices, all-known)
 		}
+		o.setTouchers(func(f plugin.First) string {
+			switch {
+			case f.Cell == 0:
+				return frameLoader
+			case f.Instructions < began:
+				return frameFirmware
+			}
+			return space.name(t.Blocks[t.Cells[f.Cell].Block].Addr)
+		})
 	}
 	if t.Lost > 0 {
 		space.note("the call graph is too deep or too large: %d calls are counted with their callers", t.Lost)

@@ -60,21 +60,20 @@ type survey struct {
 	tables *guestmem.Tables
 }
 
-// setMemory looks at the guest's memory, which the VM must not change any more. The survey is nil if the memory is not to be seen.
-func (p *plan) setMemory(o *outcome, vm *qemu.VM) (*survey, error) {
+// setMemory looks at the guest's memory, which the VM must not change any more.
+func (p *plan) setMemory(o *outcome, vm *qemu.VM) error {
 	touched, err := vm.TouchedBytes()
 	if err != nil {
-		return nil, nil // the guest's RAM is its own
+		return nil // the guest's RAM is its own
 	}
 	o.TouchedBytes = uint64(touched)
-	s, err := p.survey(vm)
-	if err != nil {
-		return nil, err
+	if o.memory, err = p.survey(vm); err != nil {
+		return err
 	}
-	zero, duplicate := s.Alike()
+	zero, duplicate := o.memory.Alike()
 	o.Memory = &boottrace.Memory{ZeroBytes: zero, DuplicateBytes: duplicate}
-	o.Regions = s.regions(o.TouchedBytes)
-	return s, nil
+	o.Regions = o.memory.regions(o.TouchedBytes)
+	return nil
 }
 
 // note keeps a note for the user, once.

@@ -166,6 +166,15 @@ func TestMemoryOverTime(t *testing.T) {
 	if n := byName["fill"]; n != filled {
 		t.Errorf("the program's function touched %d bytes first, want %d", n, filled)
 	}
+	for _, g := range run.Regions {
+		var sum uint64
+		for _, f := range g.First {
+			sum += f.Bytes
+		}
+		if sum == 0 || sum > g.TouchedBytes || g.Name == "app bss" && g.First[0] != (boottrace.Toucher{Function: "fill", Bytes: filled}) {
+			t.Errorf("%s, %d bytes, was touched first by %v", g.Name, g.TouchedBytes, g.First)
+		}
+	}
 	over := run.Memory.OverTime
 	if len(over) < 10 || len(over) > maxTouched || over[0].Instructions != 0 || over[0].Bytes != byName[frameLoader] {
 		t.Fatalf("%d instants, the first %+v; the VMM loaded %d bytes", len(over), over[0], byName[frameLoader])

@@ -1,6 +1,8 @@
 package bootprof
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/qemu"
+	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
 // maxTouched bounds the instants at which it is told how much memory was touched.
@@ -45,7 +48,7 @@ func (m *memoryWatch) look(at time.Duration, ready bool) {
 
 // setOverTime sets what is known of when the memory was touched: to the instruction where first touches were logged, else by the times
 // of what the guest said.
-func (o *outcome) setOverTime(s *survey, w *watcher) {
+func (o *outcome) setOverTime(w *watcher) {
 	if o.Memory == nil {
 		return
 	}
@@ -53,7 +56,7 @@ func (o *outcome) setOverTime(s *survey, w *watcher) {
 	m.RSSBytes, m.Balloon = o.rssBytes, o.balloon
 	switch {
 	case o.counts != nil && o.counts.Tree != nil && len(o.counts.Tree.Firsts) > 0:
-		o.setFirsts(s)
+		o.setFirsts(o.memory)
 	case o.Kind == boottrace.Timed:
 		m.OverTime, m.ReadyBytes = w.memory.seen, w.memory.ready
 	}
@@ -101,4 +104,49 @@ func (o *outcome) setFirsts(s *survey) {
 		}
 	}
 	m.Ready = at.regions(m.ReadyBytes)
+}
+
+// maxTouchers bounds the functions that are told of each owner.
+const maxTouchers = 5
+
+// setTouchers sets which functions touched most of each owner's pages first.
+func (o *outcome) setTouchers(name func(plugin.First) string) {
+	if o.memory == nil {
+		return
+	}
+	firsts := make(map[uint64]plugin.First)
+	for _, f := range o.counts.Tree.Firsts {
+		firsts[uint64(f.Page)*pageSize] = f
+	}
+	bytes := make(map[string]map[string]uint64)
+	for i, page := range o.memory.Pages {
+		who := frameDevices
+		if f, ok := firsts[page.Addr]; ok {
+			who = name(f)
+		}
+		of := ownerNames[o.memory.owners[i]]
+		if bytes[of] == nil {
+			bytes[of] = make(map[string]uint64)
+		}
+		bytes[of][who] += pageSize
+	}
+	for i := range o.Regions {
+		by := bytes[o.Regions[i].Name]
+		names := slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(cmp.Compare(by[b], by[a]), cmp.Compare(a, b)) })
+		for _, n := range names[:min(len(names), maxTouchers)] {
+			o.Regions[i].First = append(o.Regions[i].First, boottrace.Toucher{Function: n, Bytes: by[n]})
+		}
+	}
+}
+
+// name is a function's at an address, or what is known of it.
+func (s *space) name(addr uint64) string {
+	mapping, frames := s.Lookup(addr)
+	switch {
+	case len(frames) > 0:
+		return frames[0].Function
+	case mapping >= 0:
+		return "[" + s.Mappings()[mapping].Name + "]"
+	}
+	return "[unknown]"
 }
