@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,8 @@ limit failed; 4 a limit could not be measured.`,
 				return usagef("the image's name is empty")
 			case n == 1 && o.initrd != "":
 				return usagef("--initrd goes with --kernel; an image brings its own")
+			case n == 1 && o.flavour != "":
+				return usagef("--flavour goes with --kernel")
 			case o.budget == "":
 				return usagef("want a budget: --budget FILE; see docs/budgets.md")
 			}
@@ -77,15 +80,20 @@ limit failed; 4 a limit could not be measured.`,
 	f.BoolVar(&o.strict, "strict", false, "fail if a limit stays undecided")
 	f.IntVar(&o.maxRuns, "max-runs", 64, "how many timed boots to make at most")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
+	f.StringVar(&o.flavour, "flavour", "", "what --kernel is: native, linux, osv or other (default: as its headers say; osv has to be said)")
 	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
 	f.StringVar(&o.line, "append", "", "kernel command line")
 	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
 	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
-	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); may be repeated")
+	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.StringVarP(&o.out, "output", "o", "", "folder for the recording and the profiles of the boots (default: they are not kept)")
 	o.machineFlags.flags(cmd)
 	// It fails for a flag that does not exist only.
-	_ = cmd.RegisterFlagCompletionFunc("baseline", completeRecordings(1))
+	_ = cmd.RegisterFlagCompletionFunc("baseline", completeRecordings(math.MaxInt))
+	_ = cmd.RegisterFlagCompletionFunc("mark", o.completeMark)
+	_ = cmd.RegisterFlagCompletionFunc("flavour", cobra.FixedCompletions(flavours, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagFilename("budget", "yaml", "yml")
 	return cmd
 }
 
