@@ -25,10 +25,12 @@ struct block {
 	uint64_t next[2];    /* where it goes of its own; NOWHERE if that cannot be told */
 	uint64_t spent;      /* instructions of the cell since it was executed in another, or since the phase began */
 	uint32_t node, cell; /* the cell of the node in which it was executed last */
+	struct way *way;     /* that of the cell, unless another has it by now */
 	uint32_t n, id;
 	uint8_t cpu; /* that executed it last */
 	uint8_t kind, ncode;
 	uint32_t caller;    /* the context in which its call was made last */
+	uint32_t callee;    /* and the one that it led to; 0: not known */
 	uint64_t end, site; /* site: its last instruction */
 	unsigned char code[16];
 	struct block *same; /* next of the same hash */
@@ -299,9 +301,12 @@ static void called(struct cpu *c, struct block *p)
 	if (c->frame && c->jumped && !c->fresh && (slot >= c->frame || c->frame - slot > STACK))
 		c->node = 0;
 	struct frame *f = frame_at(slot, 1);
-	uint32_t i = child(c->node, p->site, 0);
-	if (i != c->node)
-		nodes[i].u.ret = p->end;
+	uint32_t i = p->callee;
+	if (!i || p->caller != c->node) {
+		i = p->callee = child(c->node, p->site, 0);
+		if (i != c->node)
+			nodes[i].u.ret = p->end;
+	}
 	if (f)
 		*f = (struct frame){ p->end, c->frame, c->node, i };
 	p->caller = c->node;
@@ -477,10 +482,30 @@ static void mappings_change(unsigned vcpu, void *udata)
 	memset(seen, 0, sizeof seen);
 }
 
+/* Ways are the cells that were used lately: cells and their index are far larger than the processor's caches. */
+
+enum { WAYS = 1 << 15 };
+static struct way { uint64_t count; uint32_t node, block, cell; } ways[WAYS];
+
+/* enters makes the cell of a block that of a node. */
+static void enters(struct block *b, uint32_t node, uint32_t block)
+{
+	struct way *w = &ways[cell_key(node, block) % WAYS];
+	if (!w->cell || w->node != node || w->block != block) {
+		cells[w->cell].count += w->count;
+		*w = (struct way){ 0, node, block, cell_of(node, block) };
+	}
+	b->cell = w->cell;
+	b->way = w;
+}
+
 /* settle gives the cell of a block what was spent in it. */
 static void settle(struct block *b)
 {
-	cells[b->cell].count += b->spent;
+	if (b->way && b->way->cell == b->cell)
+		b->way->count += b->spent;
+	else
+		cells[b->cell].count += b->spent;
 	b->spent = 0;
 }
 
@@ -498,7 +523,7 @@ static void executes(unsigned vcpu, void *udata)
 	struct block *p = c->prev;
 	if (!p && ram_fd >= 0)
 		look_at_ram();
-	if (p && b->pc != p->next[0] && (b->pc != p->next[1] || p->kind == CALLS))
+	if (p && b->pc != p->next[0] && (b->pc != p->next[1] || p->kind == CALLS) && (p != b || p->kind != GOES_ON)) /* repeated strings */
 		moved(c, p, b->pc, cpu == running ? now - c->before : p->n); /* vCPUs take turns between blocks */
 	running = cpu;
 	c->prev = b;
@@ -508,7 +533,7 @@ static void executes(unsigned vcpu, void *udata)
 		settle(b);
 		b->node = c->node;
 		b->cpu = cpu;
-		b->cell = cell_of(c->node, b->id | (uint32_t)cpu << CPU_SHIFT);
+		enters(b, c->node, b->id | (uint32_t)cpu << CPU_SHIFT);
 	}
 	active = b;
 }
@@ -638,6 +663,10 @@ static void flush(void)
 	for (uint64_t i = 0; i < BLOCK_TABLE; i++)
 		for (struct block *b = block_table[i]; b; b = b->same)
 			settle(b);
+	for (size_t i = 0; i < WAYS; i++) {
+		cells[ways[i].cell].count += ways[i].count;
+		ways[i].count = 0;
+	}
 	for (uint64_t i = 0; i < ncells; i++) {
 		if (!cells[i].count && !cells[i].pages)
 			continue;
