@@ -93,7 +93,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 			events.Point = w.point
 		}
 		// Where marks are not written by an instruction that is known, each is looked for.
-		c.WatchPorts = p.target.flavour == flavourOSv || len(p.portMarks) > 0
+		c.WatchPorts = p.target.flavour == flavourOSv || len(p.portMarks) > 0 || kind == boottrace.Counting && p.target.mark == 0
 		if kind == boottrace.Counting && p.target.mark != 0 {
 			c.Points = append(c.Points, plugin.Point{Addr: p.target.mark, Phase: plugin.PhaseEach})
 		}
