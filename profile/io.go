@@ -287,6 +287,10 @@ func WriteLayout(w io.Writer, r *boottrace.Recording) (ok bool, err error) {
 			}
 		}
 	}
+	slices.SortStableFunc(early, func(a, b boottrace.Part) int { return cmp.Compare(uses[a.Path], uses[b.Path]) })
+	for _, part := range early {
+		add(part)
+	}
 	var b []byte
 	for _, l := range lines {
 		b = fmt.Appendf(b, "%s\t%d\t%d\n", quotePath(l.path), l.off, l.len)

@@ -6,39 +6,50 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 )
 
-// firstUses returns for each path the index of the first request that was made for it, or of a file that was only read along with
-// others of the first that read it. Of structures ("") it is 0.
+// firstUses returns for each path the index of the first request that was made for it, or may have been. Of files that only came along
+// with requests for others the indices are beyond those of all requests, in the order in which they came; of structures ("") it is 0.
 func firstUses(requests []boottrace.Request) map[string]int {
 	uses := map[string]int{"": 0}
-	for i, path := range causes(requests) {
+	cause, certain := causes(requests)
+	for i, path := range cause {
 		if _, ok := uses[path]; !ok {
 			uses[path] = i
 		}
 	}
-	for i := range requests {
-		for _, p := range requests[i].Parts {
-			if _, ok := uses[p.Path]; !ok {
-				uses[p.Path] = i
+	for _, along := range []bool{false, true} {
+		for i := range requests {
+			if certain[i] && !along {
+				continue
+			}
+			for _, p := range requests[i].Parts {
+				if _, ok := uses[p.Path]; !ok {
+					uses[p.Path] = i
+					if along {
+						uses[p.Path] += len(requests)
+					}
+				}
 			}
 		}
 	}
 	return uses
 }
 
-// causes returns for each request the path that it was made for, or "" for a structure of the file system or what is not known.
+// causes returns for each request the path that it was made for, or "" for a structure of the file system or what is not known. It is
+// certain that the other files in it only came along, or it is not: a structure may have been read for the files beside it too.
 //
 // A guest reads more than it needs: the end of one file with the start of the next. What a request was for is clear if it reads
 // nothing else, or structures that were not read before. Of the others, one is for the file that the request right after it goes
 // on with, or the one right before it, whose cause is known; or else for a file that no other request is known to be for.
-func causes(requests []boottrace.Request) []string {
+func causes(requests []boottrace.Request) (cause []string, certain []bool) {
 	n := len(requests)
-	cause, known := make([]string, n), make([]bool, n)
+	cause, certain = make([]string, n), make([]bool, n)
+	known := make([]bool, n)
 	reads := func(i int, path string) bool {
 		return path != "" && slices.ContainsFunc(requests[i].Parts, func(p boottrace.Part) bool { return p.Path == path })
 	}
 	used := make(map[string]bool) // some request is known to be for it
-	set := func(i int, path string) {
-		cause[i], known[i], used[path] = path, true, true
+	set := func(i int, path string, sure bool) {
+		cause[i], certain[i], known[i], used[path] = path, sure, true, true
 	}
 	type structure struct {
 		disk int
@@ -61,35 +72,38 @@ func causes(requests []boottrace.Request) []string {
 		}
 		switch {
 		case len(q.Parts) == 0 || fresh:
-			set(i, "")
+			set(i, "", false)
 		case alone:
-			set(i, q.Parts[0].Path)
+			set(i, q.Parts[0].Path, true)
 		}
 	}
 	for i := n - 2; i >= 0; i-- {
 		if !known[i] && known[i+1] && reads(i, cause[i+1]) {
-			set(i, cause[i+1])
+			set(i, cause[i+1], true)
 		}
 	}
 	for i := range requests {
 		if known[i] {
 			continue
 		}
-		path := ""
 		if i > 0 && reads(i, cause[i-1]) {
-			path = cause[i-1]
+			set(i, cause[i-1], true)
+			continue
 		}
+		path, several := "", false
 		for _, p := range requests[i].Parts {
-			if path == "" && p.Path != "" && !used[p.Path] {
+			switch {
+			case p.Path == "" || used[p.Path] || p.Path == path:
+			case path == "":
 				path = p.Path
+			default:
+				several = true
 			}
 		}
-		for _, p := range requests[i].Parts {
-			if path == "" {
-				path = p.Path
-			}
+		if path == "" {
+			path = requests[i].Parts[0].Path
 		}
-		set(i, path)
+		set(i, path, !several)
 	}
-	return cause
+	return cause, certain
 }

@@ -201,7 +201,7 @@ func TestDiskUse(t *testing.T) {
 func TestLayoutLines(t *testing.T) {
 	var b bytes.Buffer
 	ok, err := WriteLayout(&b, profiled())
-	want := "/bin/app\t0\t12288\n/etc/a b\t0\t4096\n/bin/app\t12288\t12288\n\"/odd\\nname\"\t4096\t1\n"
+	want := "/bin/app\t0\t24576\n/etc/a b\t0\t4096\n\"/odd\\nname\"\t4096\t1\n"
 	if !ok || err != nil || b.String() != want {
 		t.Errorf("%v, %v, got\n%swant\n%s", ok, err, b.String(), want)
 	}

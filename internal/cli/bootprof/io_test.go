@@ -2,6 +2,7 @@ package bootprof
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -307,5 +308,47 @@ exec `+path+` "$@"
 	}
 	if code, o, stderr := boot(t, img, "--profile=exact", "--", "/a"); code != 0 || o.IO != nil {
 		t.Errorf("--profile=exact: exit code %d, io %+v\n%s", code, o.IO, stderr)
+	}
+}
+
+// TestIODiskError has a disk with a bad sector in a file that the app reads.
+func TestIODiskError(t *testing.T) {
+	needQEMU(t)
+	path, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := readsImage(t)
+	extents, start := rootExtents(t, img)
+	bad := start + extents["d"][1].Offset
+	t.Setenv(qemu.EnvBinary, script(t, fmt.Sprintf(`for arg; do
+	shift
+	case $arg in
+	*node-name=disk0*) arg=$(echo "$arg" | sed 's/file.driver=file,file.filename=/file.driver=blkdebug,file.inject-error.0.event=read_aio,file.inject-error.0.sector=%d,file.image.driver=file,file.image.filename=/') ;;
+	esac
+	set -- "$@" "$arg"
+done
+exec %s "$@"
+`, bad/512, path)))
+	_, o, stderr := boot(t, img, "--io", "--", "/a", "/d")
+	if o == nil || o.IO == nil || o.IO.Failed == 0 {
+		t.Fatalf("%+v\n%s", o, stderr)
+	}
+	rec, err := boottrace.Open(o.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range rec.Of(boottrace.Traced) {
+		for _, q := range run.IO {
+			hit := q.Offset <= uint64(bad) && q.Offset+q.Length > uint64(bad)
+			if (q.Op == "failed read") != hit || q.Op != "read" && q.Op != "failed read" {
+				t.Errorf("%+v; the bad sector is at %d", q, bad)
+			}
+		}
+	}
+	_, table, _ := bootprof(t, "report", o.Files[0])
+	_, trace, _ := bootprof(t, "report", o.Files[0], "--format", "perfetto")
+	if !strings.Contains(table, " failed\n") || !strings.Contains(table, "that the disk did not do: ") || !strings.Contains(trace, `"name":"failed read `) {
+		t.Errorf("the table says\n%s", table)
 	}
 }
