@@ -41,6 +41,9 @@ const (
 )
 
 func kernelTimerInit() {
+	// Firmware may leave the old interrupt controllers open, whose timer then interrupts as the processor's exceptions do.
+	cpu.Out8(0x21, 0xff)
+	cpu.Out8(0xa1, 0xff)
 	cpu.Store32(apicSVR, apicEnable|vectorSpurious)
 	cpu.Store32(apicDivide, divideBy1)
 	cpu.Store32(apicTimer, timerMasked|vectorTimer)
