@@ -163,8 +163,8 @@ func (r *Result) againstBaseline(all []timing, base *Side, low, high float64) {
 			r.High = mostB / leastA
 		}
 	}
-	if r.judge(); r.Verdict == Undecided && (math.IsInf(in.Low, 0) || math.IsInf(in.High, 0)) {
-		r.Why = fmt.Sprintf("%d timed boots in the baseline and %d here are too few to tell", len(a), len(b))
+	if r.judge(); r.Verdict == Undecided {
+		r.Why = fmt.Sprintf("%d timed boots in the baseline and %d here do not tell", len(a), len(b))
 	}
 }
 
