@@ -15,8 +15,9 @@ type Seen struct {
 }
 
 const (
-	biasMinMatched = 4   // of fewer than these any may be an accident
-	biasProbes     = 512 // pieces of code that are looked for everywhere; all are compared at the places that they suggest
+	biasMinMatched = 4       // of fewer than these any may be an accident
+	biasProbes     = 512     // at least, of pieces of code that are looked for everywhere; all are compared at the places that they suggest
+	biasWork       = 1 << 22 // comparisons that more of them may take
 	biasMaxPlaces  = 1 << 16
 	biasBest       = 16 // biases that are compared with all that was seen
 )
@@ -29,12 +30,15 @@ func Bias(o *Object, seen []Seen, align uint64) (bias uint64, matched int, ok bo
 	align = max(align, 1)
 	code := loadCode(o)
 	votes := map[uint64]int{}
-	for _, p := range longest(seen, biasProbes) {
+	places := uint64(1)
+	for _, t := range code {
+		places += uint64(len(t.code)) / align
+	}
+	if places > biasMaxPlaces {
+		return 0, 0, false
+	}
+	for _, p := range longest(seen, max(biasProbes, int(biasWork/places))) {
 		for _, t := range code {
-			places := uint64(len(t.code)) / align
-			if places > biasMaxPlaces {
-				return 0, 0, false
-			}
 			for off := (p.Addr - t.start) % align; off < uint64(len(t.code)); off += align {
 				if bytes.HasPrefix(t.code[off:], p.Code) {
 					votes[p.Addr-t.start-off]++

@@ -28,24 +28,38 @@ func linuxKernel(t *testing.T) string {
 	return path
 }
 
-// linuxInitrd makes an initial RAM disk of testdata/linux/init.c.
-func linuxInitrd(t *testing.T) string {
+// linuxInitrd makes an initial RAM disk of testdata/linux/init.c, linked by the given flags, and of the libraries that it has.
+func linuxInitrd(t *testing.T, flags ...string) string {
 	t.Helper()
 	need(t, "cc", "gcc")
 	dir := t.TempDir()
 	program, initrd := filepath.Join(dir, "init"), filepath.Join(dir, "initrd")
-	if msg, err := exec.Command("cc", "-static", "-O1", "-Wall", "-o", program, "testdata/linux/init.c").CombinedOutput(); err != nil {
+	if msg, err := exec.Command("cc", append(flags, "-O1", "-Wall", "-o", program, "testdata/linux/init.c")...).CombinedOutput(); err != nil {
 		t.Fatalf("cc: %v\n%s", err, msg)
 	}
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
+	records := []cpio.Record{cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1)}
+	file := func(name, path string) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < len(name); i++ {
+			if name[i] == '/' {
+				records = append(records, cpio.Directory(name[:i], 0o755))
+			}
+		}
+		records = append(records, cpio.StaticFile(name, string(b), 0o755))
+	}
+	file("init", program)
+	libraries, _ := exec.Command("ldd", program).Output() // which fails for a static program
+	for word := range strings.FieldsSeq(string(libraries)) {
+		if strings.HasPrefix(word, "/") {
+			file(word[1:], word)
+		}
 	}
 	var archive bytes.Buffer
 	w := cpio.Newc.Writer(&archive)
-	for _, r := range []cpio.Record{
-		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1), cpio.StaticFile("init", string(b), 0o755), cpio.TrailerRecord,
-	} {
+	for _, r := range append(records, cpio.TrailerRecord) {
 		if err := w.WriteRecord(r); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +73,7 @@ func linuxInitrd(t *testing.T) string {
 // TestLinuxBoot profiles Debian's kernel, which announces nothing and has no symbols but kallsyms.
 func TestLinuxBoot(t *testing.T) {
 	needQEMU(t)
-	kernel, initrd := linuxKernel(t), linuxInitrd(t)
+	kernel, initrd := linuxKernel(t), linuxInitrd(t, "-static")
 	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1", "--memory", "256M",
 		"--until", "exit", "--profile", "exact", "--mark", "vfs=vfs_caches_init")
 	if code != 0 {
@@ -119,7 +133,7 @@ func TestLinuxBoot(t *testing.T) {
 	}
 }
 
-// TestCPUs profiles a guest with four virtual CPUs, all of which do something.
+// TestCPUs profiles a guest with four virtual CPUs, all of which do something, and a program with libraries.
 func TestCPUs(t *testing.T) {
 	needQEMU(t)
 	kernel, initrd := linuxKernel(t), linuxInitrd(t)
@@ -138,6 +152,15 @@ func TestCPUs(t *testing.T) {
 	run := rec.Of(boottrace.Counting)[0]
 	if rec.Exact.Instructions() != run.Instructions {
 		t.Errorf("%d instructions in the profile, %d in the boot", rec.Exact.Instructions(), run.Instructions)
+	}
+	self, _ := byFunction(rec.Exact, "/init")
+	if n := self["work"]; n < 5_000_000 || n > 5_000_010 {
+		t.Errorf("work executed %d instructions", n)
+	}
+	for _, name := range []string{"/init", "libc.so.6", "ld-linux-x86-64.so.2"} {
+		if !slices.ContainsFunc(rec.Exact.Mappings, func(m boottrace.Mapping) bool { return strings.HasSuffix(m.Name, name) }) {
+			t.Errorf("%s is not in the profile: %+v", name, rec.Exact.Mappings)
+		}
 	}
 	byCPU := map[int]uint64{}
 	for _, s := range rec.Exact.Samples {
