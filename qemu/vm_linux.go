@@ -20,10 +20,6 @@ import (
 	"github.com/firstlight-boot/firstlight/qemu/qmp"
 )
 
-// knownRAM is how far physical addresses are offsets in the backing file on every machine: 2 GiB. Above, each machine has
-// its own hole for devices below 4 GiB.
-const knownRAM = 2 << 30
-
 // stopGrace is how long Stop lets QEMU end in order.
 const stopGrace = 5 * time.Second
 
@@ -32,8 +28,9 @@ type VM struct {
 	t0      time.Time
 	t0Mono  int64 // CLOCK_MONOTONIC at t0, nanoseconds
 	process *os.Process
-	ram     *os.File // memfd that backs the guest's RAM, or nil
-	size    int64
+	ram     *os.File    // memfd that backs the guest's RAM, or nil
+	size    int64       // of it
+	low     int64       // of that, below the hole for devices
 	release func() bool // stops watching the context
 
 	dialed  chan struct{} // closed when monitor or dialErr is there
@@ -228,7 +225,7 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 		w.trace = give(trace)
 	}
 
-	vm := &VM{ram: ram, size: c.MemoryBytes, done: make(chan struct{})}
+	vm := &VM{ram: ram, size: c.MemoryBytes, low: c.lowRAM(), done: make(chan struct{})}
 	argv := append([]string{q.Path}, c.args(w)...)
 	started := make(chan error)
 	exited := make(chan exit, 1)
@@ -547,29 +544,25 @@ func (vm *VM) TouchedBytes() (int64, error) {
 	return total, err
 }
 
-// Touched calls f for each touched range of the guest's physical memory below 2 GiB, in order.
+// Touched calls f for each touched range of the guest's physical memory, in order.
 func (vm *VM) Touched(f func(addr, size int64)) error {
-	return vm.extents(func(off, size int64) {
-		if off < knownRAM {
-			f(off, min(size, knownRAM-off))
-		}
-	})
+	return vm.extents(func(off, size int64) { physical(vm.low, off, size, f) })
 }
 
-// ReadAt reads the guest's physical memory, which is known below 2 GiB only. It works until Close, also after the end.
+// ReadAt reads the guest's physical memory up to the hole for devices, or above it. It works until Close, also after the end.
 func (vm *VM) ReadAt(p []byte, addr int64) (int, error) {
 	if vm.ram == nil {
 		return 0, errAnonymous
 	}
-	limit := min(vm.size, knownRAM)
-	if addr < 0 || addr >= limit {
+	off, room := inFile(vm.low, vm.size, addr)
+	if room == 0 {
 		return 0, io.EOF
 	}
-	short := int64(len(p)) > limit-addr
+	short := int64(len(p)) > room
 	if short {
-		p = p[:limit-addr]
+		p = p[:room]
 	}
-	n, err := vm.ram.ReadAt(p, addr)
+	n, err := vm.ram.ReadAt(p, off)
 	if err == nil && short {
 		err = io.EOF
 	}
