@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
@@ -16,22 +17,54 @@ func firstUses(requests []boottrace.Request) map[string]int {
 			uses[path] = i
 		}
 	}
+	for path, i := range readThrough(requests) {
+		if _, ok := uses[path]; !ok {
+			uses[path] = i
+		}
+	}
 	for _, along := range []bool{false, true} {
 		for i := range requests {
-			if certain[i] && !along {
-				continue
-			}
 			for _, p := range requests[i].Parts {
-				if _, ok := uses[p.Path]; !ok {
-					uses[p.Path] = i
-					if along {
-						uses[p.Path] += len(requests)
-					}
+				if _, ok := uses[p.Path]; ok || certain[i] && !along {
+					continue
+				}
+				uses[p.Path] = i
+				if along {
+					uses[p.Path] += len(requests)
 				}
 			}
 		}
 	}
 	return uses
+}
+
+// readThrough tells which files were read from their start on without a gap, by several requests, which is no accident; and the last
+// request that read something new of them.
+func readThrough(requests []boottrace.Request) map[string]int {
+	type file struct {
+		ranges extents
+		fresh  []int // requests that read something new
+	}
+	files := make(map[string]*file)
+	for i := range requests {
+		for _, p := range requests[i].Parts {
+			f := files[p.Path]
+			if f == nil {
+				f = new(file)
+				files[p.Path] = f
+			}
+			if len(f.ranges.add(p.Offset, p.Offset+p.Length)) > 0 && (len(f.fresh) == 0 || f.fresh[len(f.fresh)-1] != i) {
+				f.fresh = append(f.fresh, i)
+			}
+		}
+	}
+	through := make(map[string]int)
+	for path, f := range files {
+		if len(f.fresh) > 1 && len(f.ranges) == 1 && f.ranges[0][0] == 0 {
+			through[path] = f.fresh[len(f.fresh)-1]
+		}
+	}
+	return through
 }
 
 // causes returns for each request the path that it was made for, or "" for a structure of the file system or what is not known. It is
@@ -82,28 +115,39 @@ func causes(requests []boottrace.Request) (cause []string, certain []bool) {
 			set(i, cause[i+1], true)
 		}
 	}
+	started := make(map[string]bool) // some request so far was for it
 	for i := range requests {
-		if known[i] {
-			continue
-		}
-		if i > 0 && reads(i, cause[i-1]) {
-			set(i, cause[i-1], true)
-			continue
-		}
-		path, several := "", false
-		for _, p := range requests[i].Parts {
-			switch {
-			case p.Path == "" || used[p.Path] || p.Path == path:
-			case path == "":
-				path = p.Path
-			default:
-				several = true
+		if !known[i] {
+			set(i, "", true)
+			if i > 0 && reads(i, cause[i-1]) {
+				cause[i] = cause[i-1]
+			} else {
+				cause[i], certain[i] = guess(requests[i].Parts, used, started)
+				used[cause[i]] = true
 			}
 		}
-		if path == "" {
-			path = requests[i].Parts[0].Path
-		}
-		set(i, path, !several)
+		started[cause[i]] = true
 	}
 	return cause, certain
+}
+
+// guess returns the file that a request of several was for: the first that no request is known to be for, or else one that was in use
+// before. certain is false if there were several to choose from.
+func guess(parts []boottrace.Part, used, started map[string]bool) (path string, certain bool) {
+	certain = true
+	for _, p := range parts {
+		switch {
+		case p.Path == "" || used[p.Path] || p.Path == path:
+		case path == "":
+			path = p.Path
+		default:
+			certain = false
+		}
+	}
+	for _, p := range parts {
+		if path == "" && started[p.Path] {
+			path = p.Path
+		}
+	}
+	return cmp.Or(path, parts[0].Path), certain
 }
