@@ -24,6 +24,9 @@ func (p *plan) setRequests(o *outcome, result *qemu.Result) error {
 		return nil
 	}
 	o.IOTotal = t.Total
+	if t.Cut {
+		p.notes = append(p.notes, "the guest made so many disk requests that their trace ends before the boot does: there are more than are counted")
+	}
 	for _, q := range t.Requests[:min(len(t.Requests), boottrace.MaxRequests)] {
 		r := boottrace.Request{Op: q.Op, Disk: q.Disk, Offset: q.Offset, Length: q.Length}
 		switch {

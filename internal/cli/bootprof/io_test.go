@@ -16,6 +16,7 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/rofs"
 )
@@ -132,6 +133,15 @@ func TestIO(t *testing.T) {
 					disk = append(disk, [2]uint64{q.Offset, q.Offset + q.Length})
 					for _, p := range q.Parts {
 						content[p.Path] = append(content[p.Path], [2]uint64{p.Offset, p.Offset + p.Length})
+					}
+				}
+				// The requests' clock and that of the marks agree: the kernel mounts the root between two of them.
+				times := run.MarkTimes()
+				for i, m := range run.Marks {
+					const slack = 10e6
+					first := float64(run.IO[0].StartNanos)
+					if run.Kind == boottrace.Traced && (m.ID == abi.MarkEntry && first < times[i]-slack || m.ID == abi.MarkRoot && first > times[i]+slack) {
+						t.Errorf("the first request is at %.0f ns, and the mark %s at %.0f", first, m.Label(), times[i])
 					}
 				}
 				if run.Guest == nil || run.Guest.DiskRequests != uint64(len(run.IO)) || run.Guest.DiskBytes != length || run.IOTotal != len(run.IO) {
