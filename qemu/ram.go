@@ -16,6 +16,9 @@ func (c Config) lowRAM() int64 {
 	return min(low, c.MemoryBytes)
 }
 
+// physicalVersion is the first QEMU that tells plugins physical addresses, and not offsets in RAM.
+var physicalVersion = Version{8, 2, 0}
+
 // physical splits a range of the backing file of RAM, of which low bytes lie below the hole, and calls f with its parts' physical addresses.
 func physical(low, off, size int64, f func(addr, size int64)) {
 	if off < low {

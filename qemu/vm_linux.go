@@ -213,6 +213,9 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 				w.logs = append(w.logs, give(log))
 			}
 		}
+		if !q.Version.Less(physicalVersion) {
+			pc.LowRAM = c.lowRAM()
+		}
 		w.plugin = pc.Arg(path, give(counts), w.ram, liveFD, w.logs...)
 	}
 
@@ -370,6 +373,18 @@ func (vm *VM) sinceT0(marks []plugin.Mark) {
 	}
 }
 
+// toPhysical turns the offsets of pages to physical addresses.
+func (vm *VM) toPhysical(t *plugin.Tree) {
+	if t == nil || vm.low == vm.size {
+		return
+	}
+	const pageSize = 4096
+	for i := range t.Firsts {
+		f := &t.Firsts[i]
+		physical(vm.low, int64(f.Page)*pageSize, pageSize, func(addr, _ int64) { f.Page = uint32(addr / pageSize) })
+	}
+}
+
 // exit is the end of the process.
 type exit struct {
 	state *os.ProcessState
@@ -428,6 +443,7 @@ func (vm *VM) finish(e exit, console, stderr *tail, spoke bool, counts, trace *o
 		}
 		if err == nil {
 			vm.sinceT0(r.Counts.Marks)
+			vm.toPhysical(r.Counts.Tree)
 		}
 		if err != nil {
 			fail(fmt.Errorf("%w: %w", ErrFailed, err))

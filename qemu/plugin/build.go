@@ -58,6 +58,9 @@ type Config struct {
 	Count  bool // guest instructions
 	Tree   bool // keep them by calling context; with Count only
 	Memory bool // keep which context touched a page first; with Tree only
+	// LowRAM is how much RAM in bytes lies below the hole for devices, for a QEMU that tells plugins physical addresses, from 8.2 on;
+	// 0 for one that tells offsets in RAM. With Memory only.
+	LowRAM int64
 }
 
 // Check says what of a Config the plugin cannot do.
@@ -168,6 +171,9 @@ func (c Config) Arg(path string, fd, ram, live int, logs ...int) string {
 		arg += ",memory=on"
 		if ram != 0 {
 			arg += ",ram=" + strconv.Itoa(ram)
+			if c.LowRAM != 0 {
+				arg += ",low=" + strconv.FormatInt(c.LowRAM, 10)
+			}
 		}
 	}
 	for _, log := range logs {

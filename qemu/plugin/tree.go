@@ -56,7 +56,9 @@ type Spent struct {
 
 // First is the first touch of a page of RAM.
 type First struct {
-	Page         uint32 // its physical address divided by 4096
+	// Page is where it is divided by 4096: its offset in the file of RAM as the plugin reports it, its physical address in what package
+	// qemu returns.
+	Page         uint32
 	Cell         uint32 // that touched it
 	Instructions uint64 // guest instructions executed before that
 }

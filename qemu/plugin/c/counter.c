@@ -7,6 +7,8 @@
  *	memory=on        keep which context touched a page of RAM first
  *	live=N           descriptor that each execution of a point is written to at once
  *	ram=N            descriptor of the file that backs RAM: what is in it at the start was touched by the VMM
+ *	low=BYTES        how much of it lies below the hole for devices, if QEMU tells physical addresses; before version 8.2 it
+ *	                 tells offsets in the file
  *	point=ADDR:MASK:CODE:FLAGS
  *	                 log this virtual address, compared under MASK; CODE is in hexadecimal what must stand there, or
  *	                 nothing; with P as FLAGS each execution begins a phase of the tree, with p the first one does
@@ -317,6 +319,7 @@ static int point(const char *s)
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc, char **argv)
 {
 	int ram = -1;
+	uint64_t low = 0;
 	api = info->version.cur;
 	for (int i = 0; i < argc; i++) {
 		const char *end;
@@ -325,6 +328,8 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 			out = number(argv[i] + 4, 0, &end, &n) ? (int)n : open(argv[i] + 4, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		} else if (!strncmp(argv[i], "ram=", 4) && number(argv[i] + 4, 0, &end, &n)) {
 			ram = (int)n;
+		} else if (!strncmp(argv[i], "low=", 4) && number(argv[i] + 4, 0, &end, &n)) {
+			low = n;
 		} else if (!strncmp(argv[i], "live=", 5) && number(argv[i] + 5, 0, &end, &n)) {
 			live = (int)n;
 		} else if (!strncmp(argv[i], "log=", 4) && nlogs < MAX_LOGS && number(argv[i] + 4, 0, &end, &n)) {
@@ -347,7 +352,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 	marks = reserve(MAX_MARKS * sizeof *marks);
 	counting_starts();
 	if (tree)
-		tree_begin(memory, ram);
+		tree_begin(memory, ram, low);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
 	qemu_plugin_register_atexit_cb(id, ended, 0);
 	return 0;

@@ -83,7 +83,7 @@ void outs_done(void);
 
 /* tree.c */
 
-void tree_begin(int memory, int ram);
+void tree_begin(int memory, int ram, uint64_t low);
 void tree_block(struct qemu_plugin_tb *, size_t n, const unsigned char *code, size_t ncode);
 void tree_phase(uint64_t mark);
 void tree_end(void);

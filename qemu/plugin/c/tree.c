@@ -436,7 +436,8 @@ static void moved(struct cpu *c, struct block *p, uint64_t pc, uint64_t executed
 enum { RAM_PAGES = 1 << 24, SEEN = 1 << 12 };
 static struct first { uint32_t page, cell; uint64_t instructions; } *firsts; /* in the order in which they were touched */
 static uint64_t nfirsts;
-static uint64_t ram_pages = RAM_PAGES; /* ROM lies above */
+static uint64_t ram_pages = RAM_PAGES, low_pages; /* low_pages: of RAM below the hole for devices */
+enum { HIGH_PAGE = 1 << 20 };                     /* where it goes on */
 static unsigned char *touched_pages; /* a bit each */
 static uint64_t seen[SEEN];
 static int memory, ram_fd = -1;
@@ -459,13 +460,17 @@ static void touches(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, v
 	struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, vaddr);
 	if (!hw || qemu_plugin_hwaddr_is_io(hw))
 		return;
-	if (touch_page(qemu_plugin_hwaddr_phys_addr(hw) >> 12, active->cell, counted()))
+	uint64_t to = qemu_plugin_hwaddr_phys_addr(hw) >> 12;
+	if (to >= HIGH_PAGE && low_pages < ram_pages)
+		to -= HIGH_PAGE - low_pages;
+	else if (to >= low_pages)
+		to = ram_pages; /* ROM */
+	if (touch_page(to, active->cell, counted()))
 		cells[active->cell].pages++;
 	seen[page % SEEN] = page + 1;
 }
 
-/* What the VMM has put into RAM before the first instruction is not the guest's doing. Offsets in the file are physical
- * addresses up to the hole for devices; what lies above was not loaded. */
+/* What the VMM has put into RAM before the first instruction is not the guest's doing. */
 static void look_at_ram(void)
 {
 	off_t at = 0, end;
@@ -686,7 +691,7 @@ void tree_phase(uint64_t mark)
 	}
 }
 
-void tree_begin(int with_memory, int ram)
+void tree_begin(int with_memory, int ram, uint64_t low)
 {
 	memory = with_memory;
 	nodes = reserve(MAX_NODES * sizeof *nodes);
@@ -701,8 +706,9 @@ void tree_begin(int with_memory, int ram)
 	firsts = reserve(RAM_PAGES * sizeof *firsts);
 	ram_fd = ram;
 	off_t size = ram >= 0 ? lseek(ram, 0, SEEK_END) : -1;
-	if (size > 0 && size <= INT64_C(2) << 30) /* larger RAM has a hole below 4 GiB, by machine */
+	if (size > 0 && (uint64_t)size >> 12 < ram_pages)
 		ram_pages = (uint64_t)size >> 12;
+	low_pages = low && low >> 12 < ram_pages ? low >> 12 : ram_pages;
 }
 
 void tree_end(void) { flush(); }
