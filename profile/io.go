@@ -21,8 +21,8 @@ type DiskUse struct {
 	WroteBytes uint64 `json:"wrote_bytes,omitempty"`
 	// DistinctBytes are those of the disk that were read at least once.
 	DistinctBytes uint64 `json:"distinct_bytes"`
-	// ContentBytes are the distinct bytes of files and of the file system's structures that lie there, decoded. They are 0
-	// where it is not known what lies on the disk.
+	// ContentBytes are the distinct bytes of files and of the file system's structures that lie there, decoded, without
+	// files that only came along. They are 0 where it is not known what lies on the disk.
 	ContentBytes uint64 `json:"content_bytes,omitempty"`
 	// Amplification is ReadBytes ÷ ContentBytes, or ÷ DistinctBytes without those. Compression makes it smaller.
 	Amplification *float64 `json:"amplification,omitempty"`
@@ -51,7 +51,8 @@ type FileUse struct {
 	Path      string   `json:"path,omitempty"` // absolute in the guest; absent of structures
 	What      string   `json:"what"`           // data, or the structure's name
 	Requests  int      `json:"requests"`
-	Bytes     uint64   `json:"bytes"` // of content, each once
+	Bytes     uint64   `json:"bytes"`           // of content, each once
+	Along     bool     `json:"along,omitempty"` // it only came along with requests for others
 	LatencyMS *float64 `json:"latency_ms,omitempty"`
 }
 
@@ -136,7 +137,6 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 				}
 				for _, fresh := range content[key].add(part.Offset, part.Offset+part.Length) {
 					u.Files[at].Bytes += fresh[1] - fresh[0]
-					u.ContentBytes += fresh[1] - fresh[0]
 				}
 			}
 			nanos[at] += float64(shares[j])
@@ -156,9 +156,6 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 	}
 	for _, all := range read {
 		u.DistinctBytes += union(all)
-	}
-	if used := cmp.Or(u.ContentBytes, u.DistinctBytes); used > 0 {
-		u.Amplification = new(float64(u.ReadBytes) / float64(used))
 	}
 	if latency > 0 {
 		u.LatencyMS = new(millis(float64(latency)))
@@ -187,6 +184,15 @@ func NewDiskUse(r *boottrace.Recording) *DiskUse {
 		return uses[f.Path]
 	}
 	slices.SortStableFunc(u.Files, func(a, b FileUse) int { return cmp.Compare(use(a), use(b)) })
+	for i := range u.Files {
+		f := &u.Files[i]
+		if f.Along = use(*f) >= len(requests); !f.Along {
+			u.ContentBytes += f.Bytes
+		}
+	}
+	if used := cmp.Or(u.ContentBytes, u.DistinctBytes); used > 0 {
+		u.Amplification = new(float64(u.ReadBytes) / float64(used))
+	}
 	return u
 }
 
