@@ -16,7 +16,7 @@ import (
 type Style struct {
 	Width int  // columns; 0 means 80
 	Color bool // with ANSI escape sequences
-	Marks bool // with the list of marks on both clocks
+	Marks bool // with the list of marks on both clocks, and the memory by owner
 }
 
 // ANSI sequences.
@@ -51,6 +51,9 @@ func WriteTimeline(w io.Writer, r *boottrace.Recording, style Style) error {
 	}
 	t.guestTimes()
 	t.figures()
+	if style.Marks {
+		t.memory()
+	}
 	_, err := io.WriteString(w, t.b.String())
 	return err
 }
