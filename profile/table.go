@@ -109,7 +109,11 @@ func (t *timeline) disk(u *DiskUse) {
 	if len(u.Files) > 0 {
 		t.printf("%s\n", t.style.paint(dim, fmt.Sprintf("%10s%12s%*s  %s", "requests", "content", msWidth, "ms", "file, in the order of first use")))
 		for _, f := range u.Files[:min(tableFiles, len(u.Files))] {
-			t.printf("%10d%12s%*s  %s\n", f.Requests, cmp.Or(size(f.Bytes), "0 B"), msWidth, ms(f.LatencyMS), clean(partName(boottrace.Part{Path: f.Path, What: f.What})))
+			name := clean(partName(boottrace.Part{Path: f.Path, What: f.What}))
+			if f.Along {
+				name += " (came along with others)"
+			}
+			t.printf("%10d%12s%*s  %s\n", f.Requests, cmp.Or(size(f.Bytes), "0 B"), msWidth, ms(f.LatencyMS), name)
 		}
 		if n := len(u.Files) - tableFiles; n > 0 {
 			t.printf("and %d more; --format json has all\n", n)
