@@ -50,6 +50,9 @@ type Memory struct {
 	Pages []Page // those that were touched, in the order of their addresses
 }
 
+// MaxPages bounds the touched pages that are looked at: 16 GiB.
+const MaxPages = 1 << 22
+
 // chunk is how much is read at once.
 const chunk = 1 << 20
 
@@ -66,6 +69,10 @@ func Read(src Source) (*Memory, error) {
 			n := min(size, chunk)
 			if addr%PageSize != 0 || n%PageSize != 0 || len(m.Pages) > 0 && uint64(addr) <= m.Pages[len(m.Pages)-1].Addr {
 				failed = fmt.Errorf("%w: the touched range of %d bytes at %#x is not one of whole pages in order", ErrMemory, size, addr)
+				return
+			}
+			if len(m.Pages)+int(n/PageSize) > MaxPages {
+				failed = fmt.Errorf("%w: more than %d GiB were touched", ErrMemory, MaxPages*PageSize>>30)
 				return
 			}
 			if _, err := src.ReadAt(buf[:n], addr); err != nil {

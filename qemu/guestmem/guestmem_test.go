@@ -75,9 +75,18 @@ type badRAM struct{ ram }
 
 func (badRAM) Touched(f func(addr, size int64)) error { f(0, 1<<40); return nil }
 
+// endless is 1 TiB of zeros.
+type endless struct{}
+
+func (endless) ReadAt(p []byte, off int64) (int, error) { return len(p), nil }
+func (endless) Touched(f func(addr, size int64)) error  { f(0, 1<<40); return nil }
+
 func TestBadRAM(t *testing.T) {
 	if _, err := Read(badRAM{ram{b: make([]byte, 1<<20)}}); !errors.Is(err, io.EOF) {
 		t.Errorf("a touched range that is not there: %v", err)
+	}
+	if _, err := Read(endless{}); !errors.Is(err, ErrMemory) {
+		t.Errorf("endless memory: %v", err)
 	}
 	if _, err := Read(ram{b: make([]byte, 2*PageSize), start: 1}); !errors.Is(err, ErrMemory) {
 		t.Errorf("half a page: %v", err)

@@ -130,7 +130,7 @@ func (t *Tables) top(fourth []Root, virt uint64) []Root {
 // maxEntries bounds the entries that are looked at, and maxPages the touched pages that they map: a hostile guest's tables may map
 // all of its memory from each of its pages.
 const (
-	maxEntries = 1 << 27
+	maxEntries = 1 << 25
 	maxPages   = 1 << 27
 )
 

@@ -162,9 +162,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		}
 		return o, nil
 	}
-	if err := p.setMemory(o, vm); err != nil {
-		return nil, err
-	}
+	p.setMemory(o, vm)
 	if p.target.record != 0 {
 		page := make([]byte, abi.RecordSize)
 		if _, err := vm.ReadAt(page, p.target.record); err == nil {

@@ -61,19 +61,19 @@ type survey struct {
 }
 
 // setMemory looks at the guest's memory, which the VM must not change any more.
-func (p *plan) setMemory(o *outcome, vm *qemu.VM) error {
+func (p *plan) setMemory(o *outcome, vm *qemu.VM) {
 	touched, err := vm.TouchedBytes()
 	if err != nil {
-		return nil // the guest's RAM is its own
+		return // the guest's RAM is its own
 	}
 	o.TouchedBytes = uint64(touched)
 	if o.memory, err = p.survey(vm); err != nil {
-		return err
+		p.note(err.Error())
+		return
 	}
 	zero, duplicate := o.memory.Alike()
 	o.Memory = &boottrace.Memory{ZeroBytes: zero, DuplicateBytes: duplicate}
 	o.Regions = o.memory.regions(o.TouchedBytes)
-	return nil
 }
 
 // note keeps a note for the user, once.

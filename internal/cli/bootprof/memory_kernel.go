@@ -27,6 +27,9 @@ var linuxSections = []struct {
 	{"__bss_start", "_end", ownBSS},
 }
 
+// maxTries bounds the address spaces in which a kernel's code is looked for: a hostile guest may have thousands of false ones.
+const maxTries = 256
+
 // linuxRoots is roots for a Linux, which is wherever its own code is found.
 func (s *survey) linuxRoots(kernel *symbols.Object) ([]guestmem.Root, func(guestmem.Leaf) owner) {
 	text, _, ok := kernel.Find("_text")
@@ -34,8 +37,11 @@ func (s *survey) linuxRoots(kernel *symbols.Object) ([]guestmem.Root, func(guest
 		return nil, nil
 	}
 	var bias, phys uint64
-	found := false
+	found, tries := false, 0
 	roots := s.tables.Roots(kernelHalf, func(t *guestmem.Tables, r guestmem.Root) bool {
+		if tries++; !found && tries > maxTries {
+			return false
+		}
 		if !found {
 			if bias, found = s.linuxBias(kernel, r); found {
 				phys, found = t.Translate(r, text+bias)
