@@ -46,6 +46,8 @@ enum { MAX_BLOCK_CODE = 8192 }; /* QEMU ends a block after 512 instructions or a
 
 /* counter.c */
 
+#pragma GCC visibility push(hidden)
+
 extern uint64_t instructions;
 #if PLUGIN_API == 1
 static inline uint64_t counted(void) { return instructions; }
@@ -88,3 +90,5 @@ void tree_block(struct qemu_plugin_tb *, size_t n, const unsigned char *code, si
 void tree_phase(uint64_t mark);
 void tree_end(void);
 void tree_report(void);
+
+#pragma GCC visibility pop

@@ -25,7 +25,6 @@ struct block {
 	uint64_t next[2];    /* where it goes of its own; NOWHERE if that cannot be told */
 	uint64_t spent;      /* instructions of the cell since it was executed in another, or since the phase began */
 	uint32_t node, cell; /* the cell of the node in which it was executed last */
-	struct way *way;     /* that of the cell, unless another has it by now */
 	uint32_t n, id;
 	uint8_t cpu; /* that executed it last */
 	uint8_t kind, ncode;
@@ -51,7 +50,7 @@ struct node {
 struct cell {
 	uint32_t node, block; /* block: its number, and above CPU_SHIFT the vCPU's */
 	uint64_t count;
-	uint64_t pages;
+	uint32_t next; /* the cell that was entered after it last time; cells that follow each other are mostly neighbours */
 };
 
 /* A frame is what a call left on a stack. */
@@ -93,6 +92,7 @@ enum {
 static struct cpu cpus[MAX_CPUS];
 static struct node *nodes;
 static struct cell *cells;
+static uint32_t *pages; /* of RAM that were touched first, by cell */
 static struct logged *entries;
 static struct { uint64_t mark, entries; } phases[MAX_PHASES];
 static uint64_t nnodes, ncells, nentries, nphases, lost, loaded;
@@ -178,7 +178,7 @@ static uint32_t cell_of(uint32_t node, uint32_t block)
 		return 0;
 	}
 	uint32_t i = (uint32_t)ncells++;
-	cells[i] = (struct cell){ node, block, 0, 0 };
+	cells[i] = (struct cell){ .node = node, .block = block };
 	cell_index.at[h & (cell_index.size - 1)] = i;
 	cell_index.used++;
 	return i;
@@ -466,7 +466,7 @@ static void touches(unsigned vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, v
 	else if (to >= low_pages)
 		to = ram_pages; /* ROM */
 	if (touch_page(to, active->cell, counted()))
-		cells[active->cell].pages++;
+		pages[active->cell]++;
 	seen[page % SEEN] = page + 1;
 }
 
@@ -487,34 +487,35 @@ static void mappings_change(unsigned vcpu, void *udata)
 	memset(seen, 0, sizeof seen);
 }
 
-/* Ways are the cells that were used lately: cells and their index are far larger than the processor's caches. */
-
-enum { WAYS = 1 << 15 };
-static struct way { uint64_t count; uint32_t node, block, cell; } ways[WAYS];
-
-/* enters makes the cell of a block that of a node. */
-static void enters(struct block *b, uint32_t node, uint32_t block)
+/* executes runs at the start of each block, so what is rare is elsewhere: nothing is saved for it on the way. */
+static __attribute__((noinline, cold)) void before_first(void)
 {
-	struct way *w = &ways[cell_key(node, block) % WAYS];
-	if (!w->cell || w->node != node || w->block != block) {
-		cells[w->cell].count += w->count;
-		*w = (struct way){ 0, node, block, cell_of(node, block) };
-	}
-	b->cell = w->cell;
-	b->way = w;
+	if (outs_pending)
+		outs_done();
+	if (ram_fd >= 0)
+		look_at_ram();
 }
 
-/* settle gives the cell of a block what was spent in it. */
-static void settle(struct block *b)
+static __attribute__((noinline)) void elsewhere(struct cpu *c, struct block *b, uint64_t executed)
 {
-	if (b->way && b->way->cell == b->cell)
-		b->way->count += b->spent;
-	else
-		cells[b->cell].count += b->spent;
+	struct block *p = c->prev;
+	if (p != b || p->kind != GOES_ON) /* repeated strings */
+		moved(c, p, b->pc, executed);
+}
+
+/* in_context makes the cell of a block that of the context. What was spent in the last one goes there first. */
+static __attribute__((noinline)) void in_context(uint32_t node, struct block *b, uint8_t cpu, struct cell *from)
+{
+	uint32_t block = b->id | (uint32_t)cpu << CPU_SHIFT, i = from->next;
+	if (!i || cells[i].node != node || cells[i].block != block)
+		i = from->next = cell_of(node, block);
+	cells[b->cell].count += b->spent;
 	b->spent = 0;
+	b->node = node;
+	b->cpu = cpu;
+	b->cell = i;
 }
 
-/* executes runs at the start of each block. */
 static void executes(unsigned vcpu, void *udata)
 {
 	struct block *b = udata;
@@ -523,23 +524,17 @@ static void executes(unsigned vcpu, void *udata)
 	uint64_t now = counted();
 	active->spent += now - last;
 	last = now;
-	if (outs_pending)
-		outs_done();
+	if (outs_pending || ram_fd >= 0)
+		before_first();
 	struct block *p = c->prev;
-	if (!p && ram_fd >= 0)
-		look_at_ram();
-	if (p && b->pc != p->next[0] && (b->pc != p->next[1] || p->kind == CALLS) && (p != b || p->kind != GOES_ON)) /* repeated strings */
-		moved(c, p, b->pc, cpu == running ? now - c->before : p->n); /* vCPUs take turns between blocks */
+	if (p && b->pc != p->next[0] && (b->pc != p->next[1] || p->kind == CALLS))
+		elsewhere(c, b, cpu == running ? now - c->before : p->n); /* vCPUs take turns between blocks */
 	running = cpu;
 	c->prev = b;
 	c->before = now;
 	c->slot = 0;
-	if (b->node != c->node || b->cpu != cpu) {
-		settle(b);
-		b->node = c->node;
-		b->cpu = cpu;
-		enters(b, c->node, b->id | (uint32_t)cpu << CPU_SHIFT);
-	}
+	if (b->node != c->node || b->cpu != cpu)
+		in_context(c->node, b, cpu, &cells[active->cell]);
 	active = b;
 }
 
@@ -664,22 +659,24 @@ static void flush(void)
 	uint64_t now = counted();
 	active->spent += now - last;
 	last = now;
-	settle(&before_all);
+	cells[0].count += before_all.spent;
+	before_all.spent = 0;
 	for (uint64_t i = 0; i < BLOCK_TABLE; i++)
-		for (struct block *b = block_table[i]; b; b = b->same)
-			settle(b);
-	for (size_t i = 0; i < WAYS; i++) {
-		cells[ways[i].cell].count += ways[i].count;
-		ways[i].count = 0;
-	}
+		for (struct block *b = block_table[i]; b; b = b->same) {
+			cells[b->cell].count += b->spent;
+			b->spent = 0;
+		}
 	for (uint64_t i = 0; i < ncells; i++) {
-		if (!cells[i].count && !cells[i].pages)
+		uint32_t touched = memory ? pages[i] : 0;
+		if (!cells[i].count && !touched)
 			continue;
 		if (nentries == MAX_LOG)
 			die("firstlight plugin: the profile is too large");
-		entries[nentries++] = (struct logged){ (uint32_t)i, (uint32_t)cells[i].pages, cells[i].count };
+		entries[nentries++] = (struct logged){ (uint32_t)i, touched, cells[i].count };
 		phases[nphases - 1].entries++;
-		cells[i].count = cells[i].pages = 0;
+		cells[i].count = 0;
+		if (memory)
+			pages[i] = 0;
 	}
 }
 
@@ -703,6 +700,7 @@ void tree_begin(int with_memory, int ram, uint64_t low)
 	if (!memory)
 		return;
 	touched_pages = reserve(RAM_PAGES / 8);
+	pages = reserve(MAX_CELLS * sizeof *pages);
 	firsts = reserve(RAM_PAGES * sizeof *firsts);
 	ram_fd = ram;
 	off_t size = ram >= 0 ? lseek(ram, 0, SEEK_END) : -1;
@@ -713,26 +711,41 @@ void tree_begin(int with_memory, int ram, uint64_t low)
 
 void tree_end(void) { flush(); }
 
-/* The report, as tree.go reads it. */
+/* The report, as tree.go reads it. What has another form in memory goes through a small buffer. */
+
+static unsigned char gathered[1 << 16];
+static size_t ngathered;
+
+static void scatter(void) { report(gathered, ngathered), ngathered = 0; }
+
+static void gather(const void *p, size_t n)
+{
+	if (ngathered + n > sizeof gathered)
+		scatter();
+	memcpy(gathered + ngathered, p, n);
+	ngathered += n;
+}
+
 void tree_report(void)
 {
 	uint64_t header[8] = { nnodes, ncells, nblocks, nphases, nentries, nfirsts, lost, loaded };
 	report(header, sizeof header);
-	struct { uint64_t pc; uint32_t n, ncode; unsigned char code[16]; } *bs = reserve((nblocks + 1) * sizeof *bs);
+	struct block **by_id = reserve((nblocks + 1) * sizeof *by_id);
 	for (uint64_t i = 0; i < BLOCK_TABLE; i++)
-		for (struct block *b = block_table[i]; b; b = b->same) {
-			bs[b->id].pc = b->pc, bs[b->id].n = b->n, bs[b->id].ncode = b->ncode;
-			memcpy(bs[b->id].code, b->code, sizeof b->code);
-		}
-	report(bs, nblocks * sizeof *bs);
-	struct { uint32_t parent, trap; uint64_t site, first; } *ns = reserve(nnodes * sizeof *ns);
-	for (uint64_t i = 0; i < nnodes; i++)
-		ns[i].parent = nodes[i].parent, ns[i].trap = nodes[i].from_trap, ns[i].site = nodes[i].site, ns[i].first = nodes[i].first;
-	report(ns, nnodes * sizeof *ns);
-	struct { uint32_t node, block; } *cs = reserve(ncells * sizeof *cs);
+		for (struct block *b = block_table[i]; b; b = b->same)
+			by_id[b->id] = b;
+	for (uint64_t i = 0; i < nblocks; i++) {
+		struct { uint64_t pc; uint32_t n, ncode; unsigned char code[16]; } b = { by_id[i]->pc, by_id[i]->n, by_id[i]->ncode, {0} };
+		memcpy(b.code, by_id[i]->code, sizeof b.code);
+		gather(&b, sizeof b);
+	}
+	for (uint64_t i = 0; i < nnodes; i++) {
+		struct { uint32_t parent, trap; uint64_t site, first; } n = { nodes[i].parent, nodes[i].from_trap, nodes[i].site, nodes[i].first };
+		gather(&n, sizeof n);
+	}
 	for (uint64_t i = 0; i < ncells; i++)
-		cs[i].node = cells[i].node, cs[i].block = cells[i].block;
-	report(cs, ncells * sizeof *cs);
+		gather(&cells[i], 2 * sizeof cells[i].node);
+	scatter();
 	report(phases, nphases * sizeof *phases);
 	report(entries, nentries * sizeof *entries);
 	report(firsts, nfirsts * sizeof *firsts);
