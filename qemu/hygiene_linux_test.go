@@ -501,11 +501,15 @@ func TestMegabyte(t *testing.T) {
 	q := find(t)
 	n := 0
 	vm, err := q.Start(t.Context(), Config{KernelImage: guest([]byte{
-		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
 		0xb9, 0, 0, 0x10, 0, // mov ecx, 1<<20
-		0x88, 0xc8, // l: mov al, cl
+		0x66, 0xba, 0xfd, 0x03, // l: mov dx, 0x3fd
+		0xec,       // p: in al, dx
+		0xa8, 0x20, // test al, 0x20: a byte that is written while the last one waits is lost
+		0x74, 0xfb, // jz p
+		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0x88, 0xc8, // mov al, cl
 		0xee,       // out dx, al
-		0xe2, 0xfb, // loop l
+		0xe2, 0xee, // loop l
 	}, exitWith(0))}, Events{Console: func(_ time.Duration, p []byte) {
 		for _, c := range p {
 			if c != byte(1<<20-n) {

@@ -148,6 +148,10 @@ func (q *QEMU) Start(ctx context.Context, c Config, ev Events) (_ *VM, err error
 	if err != nil {
 		return nil, err
 	}
+	// A guest that does not ask whether the port is ready loses bytes when the pipe is full, so it is as large as any user's may be.
+	if raw, err := console.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+	}
 	stderr, err := pipe()
 	if err != nil {
 		return nil, err
