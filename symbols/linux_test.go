@@ -408,9 +408,7 @@ func TestBzImage(t *testing.T) {
 		{"xz", "xz-utils", []string{"--format=lzma"}, ErrUnsupported},
 	} {
 		t.Run(c.tool+strings.Join(c.args, ""), func(t *testing.T) {
-			if _, err := exec.LookPath(c.tool); err != nil {
-				t.Skipf("%s is not installed: apt-get install %s", c.tool, c.pkg)
-			}
+			need(t, c.tool, c.pkg)
 			cmd := exec.Command(c.tool, append(c.args, "-c")...)
 			cmd.Stdin = bytes.NewReader(plain)
 			packed, err := cmd.Output()
