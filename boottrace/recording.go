@@ -88,6 +88,8 @@ type Region struct {
 	TouchedBytes uint64 `json:"touched_bytes"`
 	// First are the few functions that touched most of it first, where that was logged.
 	First []Toucher `json:"first,omitempty"`
+	// OverTime is how many bytes of it were touched at each instant of Memory.OverTime, where that is known.
+	OverTime []uint64 `json:"over_time,omitempty"`
 }
 
 // Mark is an instant that the guest announced.

@@ -107,6 +107,9 @@ func NewReport(r *boottrace.Recording, p *boottrace.Profile) *Report {
 	}
 	if run := memoryRun(r); run != nil && run.Memory != nil {
 		rep.Touched = run.Memory.OverTime
+		if rep.Memory != nil {
+			rep.Memory.Owners = run.Regions
+		}
 	}
 	if run := diskRun(r); run != nil {
 		rep.IO, rep.Requests = NewDiskUse(r), run.IO
@@ -151,7 +154,7 @@ func NewObject(r *boottrace.Recording, files []string) *Object {
 	if s.TouchedBytes != nil || s.PSSBytes != nil {
 		o.Memory = &Memory{TouchedBytes: median(s.TouchedBytes), VMMPSSBytes: median(s.PSSBytes)}
 		if run := memoryRun(r); run != nil {
-			o.Memory.Owners = run.Regions
+			o.Memory.Owners = endOnly(run.Regions)
 			if m := run.Memory; m != nil {
 				o.Memory.ZeroBytes, o.Memory.DuplicateBytes = &m.ZeroBytes, &m.DuplicateBytes
 				o.Memory.VMMRSSBytes, o.Memory.Balloon = m.RSSBytes, m.Balloon

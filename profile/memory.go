@@ -14,8 +14,10 @@ import (
 
 // How much is told of memory.
 const (
-	summaryOwners = 5 // that a summary names
-	tableTouchers = 2 // functions of each owner
+	summaryOwners = 5   // that a summary names
+	tableTouchers = 2   // functions of each owner
+	tableMarks    = 8   // columns of memory over time
+	tableGrowth   = 200 // at least this part of all memory is a new column
 )
 
 // memoryRun returns the run whose memory is shown: one of which each page's first touch is known, a median timed one, or else the first
@@ -96,30 +98,62 @@ func (t *timeline) memory() {
 	t.growth(run)
 }
 
-// growth writes how much memory was touched by each mark.
+// growth writes how much memory was touched by each mark that is much more than by the one before, in all and by owner.
 func (t *timeline) growth(run *boottrace.Run) {
 	over := run.Memory.OverTime
 	if len(over) == 0 {
 		return
 	}
 	counted := over[len(over)-1].Instructions > 0
-	written := false
+	type column struct {
+		label string
+		at    int // in over
+	}
+	var columns []column
 	for _, mark := range run.Marks {
-		i := sort.Search(len(over), func(i int) bool {
+		at := sort.Search(len(over), func(i int) bool {
 			if counted {
 				return over[i].Instructions > mark.Instructions
 			}
 			return over[i].Nanos > mark.HostNanos
-		})
-		if i == 0 || strings.HasPrefix(mark.Name, boottrace.InitcallPrefix) {
+		}) - 1
+		if at < 0 || strings.HasPrefix(mark.Name, boottrace.InitcallPrefix) {
 			continue
 		}
-		if !written {
-			t.heading("touched memory", "by the time of each mark")
-			written = true
+		var before uint64
+		if n := len(columns); n > 0 {
+			before = over[columns[n-1].at].Bytes
 		}
-		t.printf("%12s%*s  %s\n", cmp.Or(size(over[i-1].Bytes), "0 B"), shareWidth, share(float64(over[i-1].Bytes), float64(run.TouchedBytes)), clean(mark.Label()))
+		if over[at].Bytes > before && over[at].Bytes-before >= run.TouchedBytes/tableGrowth && len(columns) < tableMarks {
+			columns = append(columns, column{clean(mark.Label()), at})
+		}
 	}
+	if len(columns) == 0 {
+		return
+	}
+	t.heading("memory over time", "touched by the time of these marks, by what it was for in the end")
+	line := func(name string, value func(c column) string) {
+		for _, c := range columns {
+			t.printf("%*s", max(11, utf8.RuneCountInString(c.label)+2), value(c))
+		}
+		t.printf("  %s\n", name)
+	}
+	line(t.style.paint(dim, "for"), func(c column) string { return c.label })
+	for _, g := range run.Regions {
+		if len(g.OverTime) == len(over) {
+			line(clean(g.Name), func(c column) string { return size(g.OverTime[c.at]) })
+		}
+	}
+	line("all", func(c column) string { return size(over[c.at].Bytes) })
+}
+
+// endOnly returns regions without what they were over time.
+func endOnly(regions []boottrace.Region) []boottrace.Region {
+	regions = slices.Clone(regions)
+	for i := range regions {
+		regions[i].OverTime = nil
+	}
+	return regions
 }
 
 // memoryFigure writes what the memory was for in a few words.

@@ -15,7 +15,7 @@ func TestMemoryAtReady(t *testing.T) {
 	counting := boottrace.Run{
 		Kind: boottrace.Counting, Until: boottrace.UntilExit, Instructions: 900, TouchedBytes: 6 << 20,
 		Marks:   []boottrace.Mark{{ID: 1, Instructions: 100}, {ID: 7, Name: boottrace.InitcallPrefix + "x", Instructions: 150}, {ID: 6, Instructions: 800}},
-		Regions: []boottrace.Region{{Name: "kernel text", TouchedBytes: 5 << 20, First: []boottrace.Toucher{{Function: "a/b/c.d", Bytes: 4 << 20}, {Function: "e", Bytes: 1 << 19}, {Function: "f", Bytes: 1}}}, {Name: "other", TouchedBytes: 1 << 20}},
+		Regions: []boottrace.Region{{Name: "kernel text", TouchedBytes: 5 << 20, First: []boottrace.Toucher{{Function: "a/b/c.d", Bytes: 4 << 20}, {Function: "e", Bytes: 1 << 19}, {Function: "f", Bytes: 1}}, OverTime: []uint64{1 << 20, 3 << 19, 2 << 20, 3 << 20}}, {Name: "other", TouchedBytes: 1 << 20}},
 		Memory: &boottrace.Memory{
 			ReadyBytes: 4 << 20, Ready: []boottrace.Region{{Name: "kernel text", TouchedBytes: 4 << 20}},
 			OverTime: []boottrace.Touched{{Bytes: 1 << 20}, {Instructions: 100, Bytes: 2 << 20}, {Instructions: 700, Bytes: 3 << 20}, {Instructions: 900, Bytes: 4 << 20}},
@@ -38,9 +38,10 @@ func TestMemoryAtReady(t *testing.T) {
          0 B    0.0  of them full of zeros
          0 B    0.0  of them equal to another page
 
-touched memory  by the time of each mark
-       2 MiB   33.3  entry
-       3 MiB   50.0  end
+memory over time  touched by the time of these marks, by what it was for in the end
+      entry        end  for
+    1.5 MiB      2 MiB  kernel text
+      2 MiB      3 MiB  all
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

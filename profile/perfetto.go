@@ -214,23 +214,31 @@ func (t *trace) runs(r *boottrace.Recording) {
 	}
 }
 
-// memory writes touched memory as counters, on the clock on which it was seen.
+// memory writes touched memory as counters, on the clock on which it was seen, and by owner where that is known.
 func (t *trace) memory(r *boottrace.Recording) {
-	var all []boottrace.Touched
 	for _, runs := range [][]*boottrace.Run{slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed)), r.Of(boottrace.Counting)} {
-		for _, run := range runs {
-			if run.Memory != nil && len(run.Memory.OverTime) > 0 {
-				all = append(all, run.Memory.OverTime...)
-				break
+		i := slices.IndexFunc(runs, func(run *boottrace.Run) bool { return run.Memory != nil && len(run.Memory.OverTime) > 0 })
+		if i < 0 {
+			continue
+		}
+		over := runs[i].Memory.OverTime
+		for j, m := range over {
+			e := traceEvent{Name: "touched memory", Phase: "C", TS: micros(float64(m.Nanos)), PID: pidBoot, Args: map[string]any{"bytes": m.Bytes}}
+			if m.Nanos == 0 {
+				e.TS, e.PID = micros(float64(m.Instructions)), pidCalls
+			}
+			t.event(e)
+			owners := make(map[string]any)
+			for _, g := range runs[i].Regions {
+				if len(g.OverTime) == len(over) {
+					owners[clean(g.Name)] = g.OverTime[j]
+				}
+			}
+			if len(owners) > 0 {
+				e.Name, e.Args = "touched memory by owner", owners
+				t.event(e)
 			}
 		}
-	}
-	for _, m := range all {
-		e := traceEvent{Name: "touched memory", Phase: "C", TS: micros(float64(m.Nanos)), PID: pidBoot, Args: map[string]any{"bytes": m.Bytes}}
-		if m.Nanos == 0 {
-			e.TS, e.PID = micros(float64(m.Instructions)), pidCalls
-		}
-		t.event(e)
 	}
 }
 

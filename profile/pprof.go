@@ -180,7 +180,7 @@ func (p *Pprof) disk(e sink, run *boottrace.Run) {
 	}
 }
 
-// MemoryProfile returns the guest's touched memory by what it was for, and the VMM's own, as a pprof profile with the sample types
+// MemoryProfile returns the guest's touched memory by what it was for and, where that is known, who touched it first, and the VMM's own, as a pprof profile with the sample types
 // touched/bytes and pss/bytes. It is nil when neither was measured.
 func MemoryProfile(r *boottrace.Recording) *Pprof {
 	s := r.Summarize()
@@ -190,9 +190,21 @@ func MemoryProfile(r *boottrace.Recording) *Pprof {
 func (p *Pprof) memory(e sink) {
 	if p.s.TouchedBytes != nil {
 		for _, g := range regions(p.r, p.s, 0) {
-			v := e.values()
-			v.set(p.has(touched), int64(g.TouchedBytes))
-			e.add(v, labels{}, "guest memory", g.Name)
+			add := func(n uint64, frames ...string) {
+				v := e.values()
+				v.set(p.has(touched), int64(n))
+				e.add(v, labels{}, frames...)
+			}
+			rest := g.TouchedBytes
+			for _, f := range g.First {
+				if f.Bytes <= rest {
+					rest -= f.Bytes
+					add(f.Bytes, "guest memory", g.Name, f.Function)
+				}
+			}
+			if rest > 0 {
+				add(rest, "guest memory", g.Name)
+			}
 		}
 	}
 	if p.s.PSSBytes != nil {
@@ -213,9 +225,9 @@ func regions(r *boottrace.Recording, s boottrace.Summary, stacks uint64) []boott
 		return nil
 	}
 	var all []boottrace.Region
-	runs := r.MedianRuns()
-	if len(runs) > 0 && runs[0].TouchedBytes == rest {
-		for _, g := range runs[0].Regions {
+	runs := slices.Concat(r.MedianRuns(), r.Of(boottrace.Timed), r.Of(boottrace.Counting))
+	if i := slices.IndexFunc(runs, func(run *boottrace.Run) bool { return run.TouchedBytes == rest && len(run.Regions) > 0 }); i >= 0 {
+		for _, g := range runs[i].Regions {
 			if g.TouchedBytes <= rest {
 				rest -= g.TouchedBytes
 				all = append(all, g)

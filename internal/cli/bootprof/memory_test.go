@@ -184,6 +184,15 @@ func TestMemoryOverTime(t *testing.T) {
 			t.Errorf("%+v comes after %+v", over[i+1], over[i])
 		}
 	}
+	for i, o := range over {
+		sum := uint64(0)
+		for _, g := range run.Regions {
+			sum += g.OverTime[i]
+		}
+		if sum != o.Bytes {
+			t.Errorf("the owners had %d bytes at %+v", sum, o)
+		}
+	}
 	if last := over[len(over)-1]; last.Bytes+byName[frameDevices] != run.TouchedBytes {
 		t.Errorf("%d bytes in the end, %d by devices, %d in all", last.Bytes, byName[frameDevices], run.TouchedBytes)
 	}

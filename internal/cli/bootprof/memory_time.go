@@ -92,18 +92,35 @@ func (o *outcome) setFirsts(s *survey) {
 			m.OverTime = append(m.OverTime, boottrace.Touched{Instructions: at, Bytes: n})
 		}
 	}
-	if ready == 0 {
+	if s == nil {
 		return
 	}
-	n := before(ready)
-	m.ReadyBytes = uint64(n) * pageSize
+	// by sums up the first n first touches by owner. They are asked for in order.
 	at := &survey{Memory: s.Memory}
-	for _, f := range firsts[:n] {
-		if i := s.From(uint64(f.Page) * pageSize); i < len(s.Pages) && s.Pages[i].Addr == uint64(f.Page)*pageSize {
-			at.owners = append(at.owners, s.owners[i])
+	by := func(n int) []boottrace.Region {
+		for _, f := range firsts[len(at.owners):n] {
+			o := ownOther
+			if i := s.From(uint64(f.Page) * pageSize); i < len(s.Pages) && s.Pages[i].Addr == uint64(f.Page)*pageSize {
+				o = s.owners[i]
+			}
+			at.owners = append(at.owners, o)
+		}
+		return at.regions(0)
+	}
+	for i, t := range m.OverTime {
+		n := before(t.Instructions)
+		all := by(n)
+		if t.Instructions == ready && ready > 0 {
+			m.ReadyBytes, m.Ready = uint64(n)*pageSize, all
+		}
+		for j := range o.Regions {
+			r := &o.Regions[j]
+			r.OverTime = append(r.OverTime, 0)
+			if k := slices.IndexFunc(all, func(a boottrace.Region) bool { return a.Name == r.Name }); k >= 0 {
+				r.OverTime[i] = all[k].TouchedBytes
+			}
 		}
 	}
-	m.Ready = at.regions(m.ReadyBytes)
 }
 
 // maxTouchers bounds the functions that are told of each owner.
