@@ -106,7 +106,8 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	defer cancel()
 
 	// The garbage collector would take its time from the boot. What a boot allocates is bounded.
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	gc := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(gc)
 	began, beganTSC := time.Now(), rdtsc()
 	vm, err := p.q.Start(ctx, c, events)
 	if err != nil {
@@ -162,6 +163,7 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 		}
 		return o, nil
 	}
+	debug.SetGCPercent(gc) // the guest is gone
 	p.setMemory(o, vm)
 	if p.target.record != 0 {
 		page := make([]byte, abi.RecordSize)

@@ -18,10 +18,20 @@ import (
 // maxInitrd bounds an initial RAM disk, unpacked.
 const maxInitrd = 1 << 30
 
-// initrdPrograms calls f with the ELF files of an initial RAM disk: archives one behind the other, each of which may be compressed, as
+// initrdPrograms calls f with the ELF files of an initial RAM disk.
+func initrdPrograms(name string, f func(name string, content []byte) error) error {
+	return initrdFiles(name, func(name string, content []byte) error {
+		if !isProgram(content) {
+			return nil
+		}
+		return f(name, content)
+	})
+}
+
+// initrdFiles calls f with the regular files of an initial RAM disk: archives one behind the other, each of which may be compressed, as
 // Linux takes them (Documentation/driver-api/early-userspace/buffer-format.rst). Archives that are compressed in a way that is not
 // known here are an error.
-func initrdPrograms(name string, f func(name string, content []byte) error) error {
+func initrdFiles(name string, f func(name string, content []byte) error) error {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return err
@@ -32,7 +42,7 @@ func initrdPrograms(name string, f func(name string, content []byte) error) erro
 			continue
 		}
 		if end := newcEnd(b); end > 0 {
-			if err := archivePrograms(b[:end], f); err != nil {
+			if err := archiveFiles(b[:end], f); err != nil {
 				return err
 			}
 			b = b[end:]
@@ -99,8 +109,8 @@ func newcEnd(b []byte) int {
 	return 0
 }
 
-// archivePrograms calls f with the ELF files of an archive.
-func archivePrograms(b []byte, f func(name string, content []byte) error) error {
+// archiveFiles calls f with the regular files of an archive.
+func archiveFiles(b []byte, f func(name string, content []byte) error) error {
 	r := cpio.Newc.Reader(bytes.NewReader(b))
 	for {
 		rec, err := r.ReadRecord()
@@ -111,7 +121,7 @@ func archivePrograms(b []byte, f func(name string, content []byte) error) error 
 			continue
 		}
 		content := make([]byte, rec.FileSize)
-		if n, err := rec.ReadAt(content, 0); uint64(n) < rec.FileSize || err != nil && err != io.EOF || !isProgram(content) {
+		if n, err := rec.ReadAt(content, 0); uint64(n) < rec.FileSize || err != nil && err != io.EOF {
 			continue
 		}
 		if err := f(path.Join("/", rec.Name), content); err != nil {

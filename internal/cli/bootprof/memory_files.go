@@ -7,9 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
-
-	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/qemu/guestmem"
@@ -171,30 +168,7 @@ func (t *target) eachFile(initrd string, f func(io.Reader) error) error {
 			return f(file)
 		})
 	case initrd != "":
-		return eachInitrdFile(initrd, func(_ string, r io.Reader) error { return f(r) })
+		return initrdFiles(initrd, func(_ string, content []byte) error { return f(bytes.NewReader(content)) })
 	}
 	return nil
-}
-
-// eachInitrdFile calls f with the regular files of an initial RAM disk that is a plain cpio archive; of a compressed one it knows
-// nothing.
-func eachInitrdFile(name string, f func(name string, r io.Reader) error) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	r := cpio.Newc.Reader(file)
-	for {
-		rec, err := r.ReadRecord()
-		if err != nil {
-			return nil // the end, or something that is no archive
-		}
-		if rec.Mode&cpio.S_IFMT != cpio.S_IFREG || rec.FileSize == 0 || rec.ReaderAt == nil {
-			continue
-		}
-		if err := f(path.Join("/", rec.Name), io.NewSectionReader(rec, 0, int64(min(rec.FileSize, maxContents)))); err != nil {
-			return err
-		}
-	}
 }
