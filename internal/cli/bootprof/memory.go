@@ -274,6 +274,10 @@ func (s *survey) roots(t *target) ([]guestmem.Root, func(guestmem.Leaf) owner) {
 			return s.linuxRoots(kernel)
 		}
 	}
+	where := func(guestmem.Leaf) owner { return ownOther }
+	if t.flavour == image.FlavourNative {
+		where = nativeOwner
+	}
 	for _, seg := range t.segments {
 		if seg.Flags&elf.PF_X == 0 || seg.Memsz == 0 || seg.Vaddr == seg.Paddr && t.flavour == image.FlavourNative {
 			continue
@@ -281,9 +285,9 @@ func (s *survey) roots(t *target) ([]guestmem.Root, func(guestmem.Leaf) owner) {
 		return s.tables.Roots(seg.Vaddr, func(t *guestmem.Tables, r guestmem.Root) bool {
 			phys, ok := t.Translate(r, seg.Vaddr)
 			return ok && phys == seg.Paddr
-		}), nativeOwner
+		}), where
 	}
-	return nil, nil
+	return nil, where
 }
 
 // nativeOwner tells the owner of a page of our kernel by kernel/boot/layout.
