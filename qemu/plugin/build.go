@@ -21,8 +21,8 @@ var source embed.FS
 
 var sources = []string{"counter.c", "tree.c", "counter.h"} // what is compiled, and what that includes
 
-// ErrNoCompiler is a host without a C compiler.
-var ErrNoCompiler = errors.New("there is no C compiler for the counting plugin: apt-get install gcc libc6-dev")
+// ErrNoCompiler is a host without a C compiler, or with one that does not work.
+var ErrNoCompiler = errors.New("there is no C compiler that works for the counting plugin: apt-get install gcc libc6-dev")
 
 const buildTimeout = time.Minute
 
@@ -104,7 +104,10 @@ func Build(ctx context.Context, cacheDir string, api int) (string, error) {
 	}
 	version, err := exec.CommandContext(ctx, cc, "--version").Output()
 	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", cc, err)
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return "", fmt.Errorf("%w (%s --version: %w)", ErrNoCompiler, cc, err)
 	}
 	var files [][]byte
 	for _, name := range sources {
