@@ -12,7 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod" // to tell a file system without a kernel from anything else
+	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod" // to tell a file system without a kernel from anything else
+	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
