@@ -213,8 +213,6 @@ func (c *checker) inode(ino uint32, n *format.Inode) string {
 	switch {
 	case n.MtimeNsec() >= 1e9:
 		return "nanoseconds out of range"
-	case !zero(n.Reserved()) || n.Layout() != 0:
-		return "reserved bytes are not zero"
 	case n.Parent() == 0 || n.Parent() > ino || n.Parent() == ino && ino != format.RootIno:
 		return "wrong parent"
 	case t == format.TypeDir != (n.Parent() == ino) && ino == format.RootIno:
@@ -222,7 +220,9 @@ func (c *checker) inode(ino uint32, n *format.Inode) string {
 	case t != format.TypeFile && t != format.TypeLink && n.Size() != 0,
 		t != format.TypeFile && n.ClusterLog() != 0,
 		t != format.TypeFile && t != format.TypeDir && n.Count() != 0,
-		t != format.TypeBlock && t != format.TypeChar && n.Rdev() != 0:
+		t != format.TypeFile && n.Layout() != 0,
+		n.Layout() != format.LayoutTail && n.TailOff() != 0,
+		n.Layout() != format.LayoutTail && t != format.TypeBlock && t != format.TypeChar && n.Tail() != 0:
 		return "a field that its type does not have"
 	case t == format.TypeFile && uint64(n.Count()) > (n.Size()+1<<n.ClusterLog()-1)>>n.ClusterLog():
 		return "more clusters than its size has"
@@ -324,11 +324,26 @@ func (c *checker) clusters() error {
 			continue
 		}
 		fileBytes += n.Size()
-		for i := range uint64(n.Count()) {
+		if n.Layout() == format.LayoutInline {
+			if err := c.rd.ReadCluster(&n, 0, c.buf); n.Size() > 0 && err != nil {
+				if err := c.wrong(c.inodeOff(ino), format.InodeSize, c.path(ino), err); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		count := uint64(n.Count())
+		if n.Layout() == format.LayoutTail {
+			count++
+		}
+		for i := range count {
 			if c.ctx.Err() != nil {
 				return context.Cause(c.ctx)
 			}
 			k := n.First() + i
+			if i == uint64(n.Count()) {
+				k = uint64(n.Tail())
+			}
 			owned[k/64] |= 1 << (k % 64)
 			err := c.rd.Cluster(&n, i, &e)
 			if err == nil {
@@ -341,7 +356,7 @@ func (c *checker) clusters() error {
 			if err == nil && i<<n.ClusterLog() < n.Size() {
 				err = c.rd.ReadCluster(&n, i, c.buf)
 			}
-			if err == nil && (e.Reserved() != 0 || s.Codecs()>>e.Codec()&1 == 0) {
+			if err == nil && s.Codecs()>>e.Codec()&1 == 0 {
 				err = format.Corrupt(0, "record of a cluster", format.ErrFormat)
 			}
 			if err != nil {

@@ -10,7 +10,7 @@ import (
 // Extent is a range of an image's bytes, and what is stored there.
 type Extent struct {
 	Offset, Length int64  // of the stored bytes, in the image
-	Path           string // of the file whose content they are, as fs.FS has it; "" of a structure
+	Path           string // of a file whose content they are, as fs.FS has it; "" of a structure
 	What           string // "data", or the name of a structure
 	Start, Size    int64  // of what they decode to, in the content or the structure
 	Packed         bool   // compressed: all the stored bytes are needed for any of the content
@@ -25,7 +25,8 @@ var structures = [format.NumTables]string{
 }
 
 // Extents tells each what is stored where: the structures, then the files in the order of their paths. A file with several names
-// is there by the first, holes and padding are not.
+// is there by the first, holes and padding are not, and inline content belongs to a structure. Files that share stored bytes each
+// have an extent of them; that of a packed tail has only this file's part of what is decoded.
 func (f *FS) Extents(each func(Extent)) error {
 	t, err := f.Tree()
 	if err != nil {
@@ -55,9 +56,9 @@ func (f *FS) Extents(each func(Extent)) error {
 			return fail(err)
 		}
 		var c format.Cluster
-		for index := range uint64(n.Count()) {
+		for index := uint64(0); n.Layout() != format.LayoutInline; index++ {
 			start := index << n.ClusterLog()
-			if start >= n.Size() {
+			if start >= n.Size() || index > uint64(n.Count()) {
 				break
 			}
 			if err := rd.Cluster(&n.Inode, index, &c); err != nil {
@@ -70,12 +71,22 @@ func (f *FS) Extents(each func(Extent)) error {
 				return fail(format.ErrTooLarge)
 			}
 			size := min(n.Size()-start, 1<<n.ClusterLog())
-			if c.Off() < s.DataOff() || c.Off() > s.ImageLen() || uint64(c.Len()) > s.ImageLen()-c.Off() || uint64(c.Len()) > size || start > math.MaxInt64-size {
+			from := uint64(0)
+			if index == uint64(n.Count()) {
+				from = uint64(n.TailOff())
+			}
+			off, length := c.Off(), uint64(c.Len())
+			raw := c.Codec() == format.CodecRaw
+			if off < s.DataOff() || off > s.ImageLen() || length > s.ImageLen()-off || start > math.MaxInt64-size ||
+				from+size > uint64(c.Size()) || raw && length != uint64(c.Size()) {
 				return fail(format.Corrupt(int64(c.Off()), "place of a cluster", format.ErrFormat))
 			}
+			if raw {
+				off, length = off+from, size
+			}
 			each(Extent{
-				Offset: int64(c.Off()), Length: int64(c.Len()), Path: e.Path, What: "data",
-				Start: int64(start), Size: int64(size), Packed: c.Codec() != format.CodecRaw,
+				Offset: int64(off), Length: int64(length), Path: e.Path, What: "data",
+				Start: int64(start), Size: int64(size), Packed: !raw,
 			})
 		}
 	}

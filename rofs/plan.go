@@ -110,6 +110,8 @@ func newPlan(ctx context.Context, t *tree.Tree, o *Options) (*plan, error) {
 		} else {
 			p.inodes = append(p.inodes, format.Inode{})
 			n := &p.inodes[ino-1]
+			n.SetMagic(format.InodeMagic)
+			n.SetIno(ino)
 			n.SetMode(mode)
 			n.SetNlink(1)
 			n.SetUID(e.UID)

@@ -340,6 +340,7 @@ func (c *compressor) compress(j *job) {
 			j.entry.SetCodec(format.CodecLZ4)
 		}
 	}
+	j.entry.SetSize(uint32(len(j.in)))
 	j.entry.SetLen(uint32(len(j.out)))
 	j.entry.SetCRC(format.Checksum(j.out))
 }

@@ -28,6 +28,9 @@ const (
 	MaxName       = 255
 	MaxLink       = 4095
 	MaxXattrs     = 1 << 20 // bytes of all the extended attributes of one inode
+	MaxInline     = PayloadSize
+
+	InodeMagic = 0x32694c46 // "FLi2": in each inode
 
 	RootIno = 1 // inode numbers count from 1; 0 is no inode
 )
@@ -38,14 +41,29 @@ const (
 	KnownCompat   = 0
 )
 
+// Kinds of the root digest, which docs/rofs-v2.md defines.
+const (
+	DigestNone   = 0
+	DigestSHA256 = 1
+
+	DigestPiece = 1 << 20 // bytes of the image that are digested by themselves
+)
+
+// Data layouts of a regular file.
+const (
+	LayoutClusters = 0 // a run of records of the cluster table
+	LayoutTail     = 1 // the same for whole clusters; what is left lies in a cluster together with other files' tails
+	LayoutInline   = 2 // a string
+)
+
 // Codecs of a cluster.
 const (
 	CodecHole = 0 // zeros, nothing stored: an entry of the cluster table that is all zero
 	CodecRaw  = 1
 	CodecLZ4  = 2 // one LZ4 block, which decodes to exactly the cluster's length
-	CodecZstd = 3 // reserved
+	CodecZstd = 3 // one Zstandard frame, which decodes to exactly the cluster's length, with a window of no more
 
-	KnownCodecs = 1<<CodecHole | 1<<CodecRaw | 1<<CodecLZ4
+	KnownCodecs = 1<<CodecHole | 1<<CodecRaw | 1<<CodecLZ4 | 1<<CodecZstd
 )
 
 // The tables, in the order in which they lie in the image.
@@ -129,7 +147,7 @@ func put64(b []byte, v uint64) {
 //	 88   32  root digest
 //	120   16  UUID, or zeros
 //	136    8  sum of the sizes of all regular files
-//	144  108  zero
+//	144  108  zero; the digest does not cover them
 //	252    4  CRC-32C of bytes 0…251
 type Superblock [SuperblockSize]byte
 
@@ -212,20 +230,23 @@ const (
 //	off size
 //	  0    2  mode as Linux's st_mode
 //	  2    1  log2 of the cluster size (regular files, else 0)
-//	  3    1  zero: data layout; 0 is a run of the cluster table
+//	  3    1  data layout (regular files, else 0)
 //	  4    4  number of links
 //	  8    4  uid
 //	 12    4  gid
 //	 16    8  size: of a file's content, of a link's target; 0 of all others
 //	 24    8  modification time, seconds since 1970 (signed)
 //	 32    4  modification time, nanoseconds, < 1e9
-//	 36    4  device number as Linux's new_encode_dev: minor & 0xff | major << 8 | (minor &^ 0xff) << 12
-//	 40    8  first record in the cluster table (file) or dirent table (directory), or string address (link)
+//	 36    4  device node: number as Linux's new_encode_dev: minor & 0xff | major << 8 | (minor &^ 0xff) << 12;
+//	          file with a packed tail: the tail's record in the cluster table; else 0
+//	 40    8  first record in the cluster table (file) or dirent table (directory), or string address (link, inline file)
 //	 48    4  number of records: of clusters, of dirents; what lies in a file after its last cluster is a hole
 //	 52    4  inode of the directory that holds the first name; the root's is itself
 //	 56    8  string address of the extended attributes
 //	 64    4  length of the extended attributes, 0 for none
-//	 68   12  zero
+//	 68    4  magic "FLi2"
+//	 72    4  number of this inode
+//	 76    4  file with a packed tail: byte of the decoded cluster where it begins; else 0
 type Inode [InodeSize]byte
 
 func (n *Inode) Mode() uint16          { return le16(n[0:]) }
@@ -246,7 +267,6 @@ func (n *Inode) MtimeSec() int64       { return int64(le64(n[24:])) }
 func (n *Inode) SetMtimeSec(v int64)   { put64(n[24:], uint64(v)) }
 func (n *Inode) MtimeNsec() uint32     { return le32(n[32:]) }
 func (n *Inode) SetMtimeNsec(v uint32) { put32(n[32:], v) }
-func (n *Inode) Rdev() uint32          { return le32(n[36:]) }
 func (n *Inode) SetRdev(v uint32)      { put32(n[36:], v) }
 func (n *Inode) First() uint64         { return le64(n[40:]) }
 func (n *Inode) SetFirst(v uint64)     { put64(n[40:], v) }
@@ -258,10 +278,25 @@ func (n *Inode) XattrAddr() uint64     { return le64(n[56:]) }
 func (n *Inode) SetXattrAddr(v uint64) { put64(n[56:], v) }
 func (n *Inode) XattrLen() uint32      { return le32(n[64:]) }
 func (n *Inode) SetXattrLen(v uint32)  { put32(n[64:], v) }
-func (n *Inode) Reserved() []byte      { return n[68:] }
+func (n *Inode) Magic() uint32         { return le32(n[68:]) }
+func (n *Inode) SetMagic(v uint32)     { put32(n[68:], v) }
+func (n *Inode) Ino() uint32           { return le32(n[72:]) }
+func (n *Inode) SetIno(v uint32)       { put32(n[72:], v) }
+func (n *Inode) Tail() uint32          { return le32(n[36:]) }
+func (n *Inode) SetTail(v uint32)      { put32(n[36:], v) }
+func (n *Inode) TailOff() uint32       { return le32(n[76:]) }
+func (n *Inode) SetTailOff(v uint32)   { put32(n[76:], v) }
 
 // Type returns the type bits of the mode.
 func (n *Inode) Type() uint16 { return n.Mode() & TypeMask }
+
+// Rdev returns a device node's number, and 0 for a regular file, which has Tail there.
+func (n *Inode) Rdev() uint32 {
+	if n.Type() == TypeFile {
+		return 0
+	}
+	return le32(n[36:])
+}
 
 // Dev returns a device node's numbers as one rdev, and back.
 func Dev(major, minor uint32) uint32 { return minor&0xff | major<<8 | minor&^0xff<<12 }
@@ -305,20 +340,25 @@ func Hash(name string) uint32 {
 // Cluster is one record of the cluster table. A hole's is all zero.
 //
 //	off size
-//	  0    6  offset of the stored bytes in the image
-//	  6    1  codec
-//	  7    1  zero
-//	  8    4  length of the stored bytes, at most that of the decoded cluster
+//	  0    8  offset of the stored bytes in the image (43 bits), length of the decoded cluster << 43 (21 bits)
+//	  8    3  length of the stored bytes, at most that of the decoded cluster
+//	 11    1  codec
 //	 12    4  CRC-32C of the stored bytes
 type Cluster [ClusterSize]byte
 
-func (c *Cluster) Off() uint64      { return le64(c[0:]) & (1<<48 - 1) }
-func (c *Cluster) SetOff(v uint64)  { put64(c[0:], v|uint64(c[6])<<48) }
-func (c *Cluster) Codec() uint8     { return c[6] }
-func (c *Cluster) SetCodec(v uint8) { c[6] = v }
-func (c *Cluster) Reserved() uint8  { return c[7] }
-func (c *Cluster) Len() uint32      { return le32(c[8:]) }
-func (c *Cluster) SetLen(v uint32)  { put32(c[8:], v) }
+const offBits = 43
+
+// MaxOff is the largest offset of stored bytes.
+const MaxOff = 1<<offBits - 1
+
+func (c *Cluster) Off() uint64      { return le64(c[0:]) & MaxOff }
+func (c *Cluster) SetOff(v uint64)  { put64(c[0:], le64(c[0:])&^MaxOff|v) }
+func (c *Cluster) Size() uint32     { return uint32(le64(c[0:]) >> offBits) }
+func (c *Cluster) SetSize(v uint32) { put64(c[0:], le64(c[0:])&MaxOff|uint64(v)<<offBits) }
+func (c *Cluster) Len() uint32      { return le32(c[8:]) & 0xffffff }
+func (c *Cluster) SetLen(v uint32)  { put32(c[8:], le32(c[8:])&^0xffffff|v) }
+func (c *Cluster) Codec() uint8     { return c[11] }
+func (c *Cluster) SetCodec(v uint8) { c[11] = v }
 func (c *Cluster) CRC() uint32      { return le32(c[12:]) }
 func (c *Cluster) SetCRC(v uint32)  { put32(c[12:], v) }
 

@@ -128,7 +128,15 @@ func TestLayout(t *testing.T) {
 		{52, 4, func() { n.SetParent(m32) }, func() uint64 { return uint64(n.Parent()) }},
 		{56, 8, func() { n.SetXattrAddr(m64) }, func() uint64 { return n.XattrAddr() }},
 		{64, 4, func() { n.SetXattrLen(m32) }, func() uint64 { return uint64(n.XattrLen()) }},
-	}, len(n.Reserved()))
+		{68, 4, func() { n.SetMagic(m32) }, func() uint64 { return uint64(n.Magic()) }},
+		{72, 4, func() { n.SetIno(m32) }, func() uint64 { return uint64(n.Ino()) }},
+		{76, 4, func() { n.SetTailOff(m32) }, func() uint64 { return uint64(n.TailOff()) }},
+	}, 0)
+	n = Inode{}
+	n.SetTail(m32)
+	if n.Rdev() != m32 || n.Tail() != m32 {
+		t.Error("the tail's record is not where a device node's number is")
+	}
 
 	var d Dirent
 	fields(t, d[:], []field{
@@ -140,9 +148,9 @@ func TestLayout(t *testing.T) {
 
 	var c Cluster
 	fields(t, c[:], []field{
-		{0, 6, func() { c.SetOff(1<<48 - 1) }, func() uint64 { return c.Off() }},
-		{6, 1, func() { c.SetCodec(0xff) }, func() uint64 { return uint64(c.Codec()) }},
-		{8, 4, func() { c.SetLen(m32) }, func() uint64 { return uint64(c.Len()) }},
+		{0, 8, func() { c.SetOff(MaxOff); c.SetSize(1<<21 - 1) }, func() uint64 { return c.Off() | uint64(c.Size())<<43 }},
+		{8, 3, func() { c.SetLen(1<<24 - 1) }, func() uint64 { return uint64(c.Len()) }},
+		{11, 1, func() { c.SetCodec(0xff) }, func() uint64 { return uint64(c.Codec()) }},
 		{12, 4, func() { c.SetCRC(m32) }, func() uint64 { return uint64(c.CRC()) }},
 	}, 0)
 	for i, shape := range Shapes {

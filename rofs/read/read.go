@@ -120,7 +120,7 @@ func (f *FS) mount() error {
 		next += uint64(format.Blocks(i, t.count))
 		f.tables[i] = t
 	}
-	if next<<format.BlockLog != s.DataOff() || s.DataOff() > f.size || f.size&(format.BlockSize-1) != 0 ||
+	if next<<format.BlockLog > s.DataOff() || s.DataOff() > f.size || f.size&(format.BlockSize-1) != 0 ||
 		f.tables[format.Inodes].count == 0 {
 		return format.Corrupt(32, "lengths", format.ErrFormat)
 	}
@@ -258,9 +258,11 @@ func (f *FS) Inode(ino uint32, n *format.Inode) error {
 		return err
 	}
 	*n = format.Inode(b)
+	if n.Magic() != format.InodeMagic || n.Ino() != ino {
+		return format.Corrupt(f.inodeOff(ino), "inode", format.ErrFormat)
+	}
 	if n.Type() == format.TypeFile {
-		if n.ClusterLog() < format.MinClusterLog || n.ClusterLog() > f.Super.MaxClusterLog() ||
-			n.Layout() != 0 || n.Size() > 1<<62 || !f.has(format.Clusters, n) {
+		if !f.validFile(n) {
 			return format.Corrupt(f.inodeOff(ino), "inode of a file", format.ErrFormat)
 		}
 	} else if n.Type() == format.TypeDir {
@@ -271,6 +273,24 @@ func (f *FS) Inode(ino uint32, n *format.Inode) error {
 		return format.Corrupt(f.inodeOff(ino), "length of a link", format.ErrTooLarge)
 	}
 	return nil
+}
+
+// validFile reports whether the fields that say where a file's content lies make sense.
+func (f *FS) validFile(n *format.Inode) bool {
+	log := n.ClusterLog()
+	if log < format.MinClusterLog || log > f.Super.MaxClusterLog() || n.Size() > 1<<62 {
+		return false
+	}
+	switch n.Layout() {
+	case format.LayoutClusters:
+		return f.has(format.Clusters, n)
+	case format.LayoutTail:
+		return f.has(format.Clusters, n) && uint64(n.Count()) == n.Size()>>log && n.Size()&(1<<log-1) != 0 &&
+			n.Tail() < f.tables[format.Clusters].count && n.TailOff() < 1<<format.MaxClusterLog
+	case format.LayoutInline:
+		return n.Size() <= format.MaxInline && n.Count() == 0
+	}
+	return false
 }
 
 // has reports whether the records of n are within the table.
@@ -382,14 +402,18 @@ func (f *FS) Xattrs(n *format.Inode, p []byte) (int, error) {
 	return int(size), f.strings(p[:size], n.XattrAddr())
 }
 
-// Cluster reads the table's record of cluster index of the file n: where its stored bytes are, and how. A cluster past those
-// that the file has in the table is a hole.
+// Cluster reads the table's record of cluster index of the file n: where its stored bytes are, and how. That of a packed tail
+// is the whole cluster's, in which n.TailOff() is where the tail begins. A cluster past those that the file has in the table is a
+// hole; so it is in an inline file, which has none.
 func (f *FS) Cluster(n *format.Inode, index uint64, c *format.Cluster) error {
-	if index >= uint64(n.Count()) || n.Type() != format.TypeFile {
+	at := n.First() + index
+	if n.Type() == format.TypeFile && n.Layout() == format.LayoutTail && index == uint64(n.Count()) {
+		at = uint64(n.Tail())
+	} else if index >= uint64(n.Count()) || n.Type() != format.TypeFile {
 		*c = format.Cluster{}
 		return nil
 	}
-	b, err := f.record(&f.tables[format.Clusters], n.First()+index)
+	b, err := f.record(&f.tables[format.Clusters], at)
 	if err != nil {
 		return err
 	}
@@ -414,7 +438,18 @@ func (f *FS) ReadCluster(n *format.Inode, index uint64, dst []byte) error {
 	if uint64(len(dst)) < want {
 		return format.Corrupt(0, "buffer for a cluster", format.ErrTooLarge)
 	}
+	if n.Layout() == format.LayoutInline {
+		clear(dst[want:])
+		return f.strings(dst[:want], n.First())
+	}
 	if index >= uint64(n.Count()) {
+		if n.Layout() == format.LayoutTail {
+			tail, err := f.tail(n)
+			if err != nil {
+				return err
+			}
+			dst = dst[copy(dst, tail):]
+		}
 		clear(dst)
 		return nil
 	}
@@ -434,10 +469,38 @@ func (f *FS) ReadCluster(n *format.Inode, index uint64, dst []byte) error {
 	return nil
 }
 
+// tail returns the packed tail of a file, valid until the next call.
+func (f *FS) tail(n *format.Inode) ([]byte, error) {
+	from, want := uint64(n.TailOff()), n.Size()&(1<<n.ClusterLog()-1)
+	if id := uint64(n.Tail()) + 1; f.decodedN != id {
+		b, err := f.record(&f.tables[format.Clusters], id-1)
+		if err != nil {
+			return nil, err
+		}
+		c := format.Cluster(b)
+		size := uint64(c.Size())
+		if c.Codec() == format.CodecHole || size > 1<<f.Super.MaxClusterLog() {
+			return nil, format.Corrupt(int64(c.Off()), "cluster of tails", format.ErrFormat)
+		}
+		f.decodedN = 0
+		if uint64(len(f.decoded)) < size {
+			f.decoded = make([]byte, size)
+		}
+		if err := f.decode(&c, f.decoded[:size]); err != nil {
+			return nil, err
+		}
+		f.decodedN, f.decodedL = id, size
+	}
+	if from+want > f.decodedL {
+		return nil, format.Corrupt(0, "place of a tail", format.ErrFormat)
+	}
+	return f.decoded[from : from+want], nil
+}
+
 // decode makes the len(dst) bytes of a cluster that is not a hole.
 func (f *FS) decode(c *format.Cluster, dst []byte) error {
 	off, size := c.Off(), uint64(c.Len())
-	if off < f.Super.DataOff() || off > f.size || size > f.size-off || size > uint64(len(dst)) {
+	if off < f.Super.DataOff() || off > f.size || size > f.size-off || size > uint64(len(dst)) || size == 0 || uint64(c.Size()) != uint64(len(dst)) {
 		return format.Corrupt(int64(off), "place of a cluster", format.ErrFormat)
 	}
 	raw := c.Codec() == format.CodecRaw
@@ -531,13 +594,27 @@ func (f *FS) ReadAt(n *format.Inode, p []byte, off int64) (int, error) {
 			done += int(want)
 			continue
 		}
-		if index >= uint64(n.Count()) {
-			m := len(rest)
-			if left := int(want) - skip; m > left {
-				m = left
+		if m := int(want) - skip; len(rest) > m {
+			rest = rest[:m]
+		}
+		if n.Layout() == format.LayoutInline {
+			if err := f.strings(rest, format.Advance(n.First(), skip)); err != nil {
+				return done, err
 			}
-			clear(rest[:m])
-			done += m
+			done += len(rest)
+			continue
+		}
+		if index >= uint64(n.Count()) {
+			if n.Layout() == format.LayoutTail {
+				tail, err := f.tail(n)
+				if err != nil {
+					return done, err
+				}
+				copy(rest, tail[skip:])
+			} else {
+				clear(rest)
+			}
+			done += len(rest)
 			continue
 		}
 		if id := n.First() + index + 1; f.decodedN != id || f.decodedL != want {
