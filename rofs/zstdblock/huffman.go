@@ -1,0 +1,184 @@
+package zstdblock
+
+// readHuffman makes z.huff of a description of Huffman codes (RFC 8878, 4.2.1) and returns what follows it. The table always
+// has 11 bits, so that a lookup needs no check: an entry is the length of the code in bits, and above it the symbol × 256.
+func (z *Decoder) readHuffman(src []byte) (rest []byte, ok bool) {
+	if len(src) == 0 {
+		return nil, false
+	}
+	size, n := int(src[0]), 0
+	src = src[1:]
+	if size >= 128 {
+		n = size - 127
+		if size = (n + 1) / 2; size > len(src) {
+			return nil, false
+		}
+		for i := range n {
+			z.weights[i] = src[i/2] >> (4 &^ (i << 2)) & 15
+		}
+	} else {
+		if size > len(src) {
+			return nil, false
+		}
+		if n = z.readWeights(src[:size]); n == 0 {
+			return nil, false
+		}
+	}
+
+	// The last weight is not stored: it completes the sum to a power of two.
+	var ranks [maxHuffLog + 2]uint32 // how many have the weight; then where the next code of that weight is
+	sum := uint32(0)
+	for _, w := range z.weights[:n] {
+		if w > maxHuffLog {
+			return nil, false
+		}
+		ranks[w]++
+		sum += 1 << w >> 1
+	}
+	if sum == 0 {
+		return nil, false
+	}
+	log := log2(sum) + 1
+	if log > maxHuffLog {
+		return nil, false
+	}
+	lack := uint32(1)<<log - sum
+	w := log2(lack) + 1
+	if lack != 1<<(w-1) {
+		return nil, false
+	}
+	z.weights[n] = uint8(w)
+	n++
+	ranks[w]++
+	if ranks[1] < 2 || ranks[1]&1 != 0 { // there is an even number of longest codes
+		return nil, false
+	}
+	at := uint32(0)
+	for w := uint(1); w <= log; w++ {
+		k := ranks[w]
+		ranks[w] = at
+		at += k << (w - 1 + maxHuffLog - log)
+	}
+	for i, w := range z.weights[:n] {
+		if w == 0 {
+			continue
+		}
+		size := uint32(1) << (uint(w) - 1 + maxHuffLog - log)
+		run := z.huff[ranks[w]:][:size]
+		ranks[w] += size
+		e := uint16(i)<<8 | uint16(log) + 1 - uint16(w)
+		if size < 4 {
+			for j := range run {
+				run[j] = e
+			}
+			continue
+		}
+		four := [4]uint16{e, e, e, e}
+		for ; len(run) >= 4; run = run[4:] {
+			*(*[4]uint16)(run) = four
+		}
+	}
+	return src[size:], true
+}
+
+// readWeights reads weights that are compressed themselves and returns how many, at most 255; 0 if they are malformed.
+func (z *Decoder) readWeights(src []byte) int {
+	symbols, log, used := z.readCounts(src, 255, 6)
+	if used == 0 {
+		return 0
+	}
+	var t [64]uint64
+	var values [256]uint64
+	for i := range values {
+		values[i] = uint64(i) << 32
+	}
+	z.build(t[:1<<log], symbols, log, values[:])
+	var r bitReader
+	if !r.init(src[used:]) {
+		return 0
+	}
+	state := [2]uint64{r.read(log), r.read(log)}
+	if r.left() < 0 {
+		return 0
+	}
+	for n := 0; n < 255; n++ {
+		e := t[state[n&1]&63]
+		z.weights[n] = uint8(e >> 32)
+		r.refill()
+		state[n&1] = e>>16&0xffff + r.read(uint(e&63))
+		if r.left() < 0 { // no bits are left for this state: the other one has the last weight
+			if n++; n == 255 {
+				return 0
+			}
+			z.weights[n] = uint8(t[state[n&1]&63] >> 32)
+			return n + 1
+		}
+	}
+	return 0
+}
+
+// decodeStream makes dst of one stream, which must hold exactly that.
+func (z *Decoder) decodeStream(dst, src []byte) bool {
+	var r bitReader
+	return r.init(src) && z.finish(dst, &r)
+}
+
+func (z *Decoder) finish(dst []byte, r *bitReader) bool {
+	for len(dst) >= 5 && r.p >= 8 {
+		r.p -= int(r.used >> 3)
+		r.used &= 7
+		v, used := le64(r.src[r.p:])<<r.used, r.used
+		out := (*[5]byte)(dst)
+		for i := range out {
+			e := z.huff[v>>(64-maxHuffLog)]
+			out[i] = uint8(e >> 8)
+			v <<= e & 63
+			used += uint(e & 63)
+		}
+		r.v, r.used = v, used
+		dst = dst[5:]
+	}
+	for i := range dst {
+		r.refill()
+		e := z.huff[r.v>>(64-maxHuffLog)]
+		dst[i] = uint8(e >> 8)
+		r.v <<= e & 63
+		r.used += uint(e & 63)
+		if r.left() < 0 {
+			return false
+		}
+	}
+	return r.left() == 0
+}
+
+// decodeStreams makes dst of four streams, which share it evenly but for the last, and whose lengths come first.
+func (z *Decoder) decodeStreams(dst, src []byte) bool {
+	if len(src) < 10 {
+		return false
+	}
+	size := (len(dst) + 3) / 4
+	if 3*size > len(dst) {
+		return false
+	}
+	at := 6
+	var r [4]bitReader
+	for i := range r {
+		n := len(src) - at
+		if i < 3 {
+			n = min(n, int(src[2*i])|int(src[2*i+1])<<8)
+		}
+		if !r[i].init(src[at : at+n]) {
+			return false
+		}
+		at += n
+	}
+	ok := true
+	for i := range r {
+		part := dst[i*size:]
+		if i < 3 {
+			part = part[:size]
+		}
+		ok = ok && z.finish(part, &r[i])
+	}
+	return ok
+}
