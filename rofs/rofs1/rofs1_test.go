@@ -143,7 +143,6 @@ func TestSeeds(t *testing.T) {
 // Whatever the bytes are, there is an error or a sound tree, all of whose content can be read.
 func FuzzOpen(f *testing.F) {
 	f.Add(small())
-	f.Add(osvtest.ROFS)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fsys, err := Open(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
