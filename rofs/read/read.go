@@ -7,6 +7,7 @@ package read
 import (
 	"github.com/firstlight-boot/firstlight/rofs/format"
 	"github.com/firstlight-boot/firstlight/rofs/lz4block"
+	"github.com/firstlight-boot/firstlight/rofs/zstdblock"
 )
 
 // A Device is what an image lies on; io.ReaderAt's contract.
@@ -22,6 +23,9 @@ type Options struct {
 	// Cache is the memory that holds segments, at least one of them; what is beyond a multiple of SegmentSize is unused.
 	// The FS owns it from then on. Nil: four segments are allocated.
 	Cache []byte
+	// Direct reads what is stored of each cluster by itself, so that segments are of metadata only: for a device whose
+	// requests cost less than what else lies in a segment.
+	Direct bool
 }
 
 // FS is an open image. It must not be used by two goroutines at once.
@@ -29,11 +33,13 @@ type FS struct {
 	dev      Device
 	size     uint64 // bytes that may be read
 	segLog   uint
+	direct   bool
 	segs     []segment
 	tick     uint32
 	tables   [format.NumTables]table
 	Super    format.Superblock // verified; read only
 	packed   []byte            // stored bytes of a cluster that do not lie in one segment
+	zstd     *zstdblock.Decoder
 	decoded  []byte            // last cluster that ReadAt had to decode whole
 	decodedN uint64            // its record in the cluster table, plus one; 0 is none
 	decodedL uint64            // its length
@@ -56,7 +62,7 @@ func Open(dev Device, size int64, o Options) (*FS, error) {
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 32 << 10
 	}
-	f := &FS{dev: dev, size: uint64(size)}
+	f := &FS{dev: dev, size: uint64(size), direct: o.Direct}
 	for 1<<f.segLog < o.SegmentSize {
 		f.segLog++
 	}
@@ -406,19 +412,43 @@ func (f *FS) Xattrs(n *format.Inode, p []byte) (int, error) {
 // is the whole cluster's, in which n.TailOff() is where the tail begins. A cluster past those that the file has in the table is a
 // hole; so it is in an inline file, which has none.
 func (f *FS) Cluster(n *format.Inode, index uint64, c *format.Cluster) error {
-	at := n.First() + index
-	if n.Type() == format.TypeFile && n.Layout() == format.LayoutTail && index == uint64(n.Count()) {
-		at = uint64(n.Tail())
-	} else if index >= uint64(n.Count()) || n.Type() != format.TypeFile {
+	at, _, ok := Place(n, index)
+	if !ok {
 		*c = format.Cluster{}
 		return nil
 	}
-	b, err := f.record(&f.tables[format.Clusters], at)
-	if err != nil {
-		return err
+	return f.Record(at, c)
+}
+
+// Place returns the record of the cluster table that has cluster index of the file n, and the byte of its decoded cluster
+// where that begins, which is 0 unless it is a packed tail. A hole beyond the table, and an inline file's content, have none.
+func Place(n *format.Inode, index uint64) (record uint64, from int, ok bool) {
+	if n.Type() == format.TypeFile && index < uint64(n.Count()) {
+		return n.First() + index, 0, true
 	}
-	*c = format.Cluster(b)
-	return nil
+	if n.Type() == format.TypeFile && n.Layout() == format.LayoutTail && index == uint64(n.Count()) {
+		return uint64(n.Tail()), int(n.TailOff()), true
+	}
+	return 0, 0, false
+}
+
+// Record reads a record of the cluster table, counted from 0.
+func (f *FS) Record(record uint64, c *format.Cluster) error {
+	b, err := f.record(&f.tables[format.Clusters], record)
+	if err == nil {
+		*c = format.Cluster(b)
+	}
+	return err
+}
+
+// Decode makes the cluster of which c is the record, c.Size() bytes, in dst, whose length that must be; a hole has the length
+// of dst. When it fails, dst may hold anything.
+func (f *FS) Decode(c *format.Cluster, dst []byte) error {
+	if c.Codec() == format.CodecHole {
+		clear(dst)
+		return nil
+	}
+	return f.decode(c, dst)
 }
 
 // ReadCluster decodes cluster index of the file n, 1<<n.ClusterLog() bytes or what is left of the file, to the start of dst,
@@ -506,7 +536,7 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 	raw := c.Codec() == format.CodecRaw
 	pos := off & (1<<f.segLog - 1)
 	var src []byte
-	if pos+size <= 1<<f.segLog { // in one segment
+	if pos+size <= 1<<f.segLog && !f.direct { // in one segment
 		g, err := f.segment(off >> f.segLog)
 		if err != nil {
 			return err
@@ -540,15 +570,23 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 		if lz4block.Decode(dst, src) != len(dst) {
 			return format.Corrupt(int64(off), "LZ4 block", format.ErrFormat)
 		}
+	case c.Codec() == format.CodecZstd:
+		if f.zstd == nil {
+			f.zstd = &zstdblock.Decoder{}
+		}
+		if f.zstd.Decode(dst, src) != len(dst) {
+			return format.Corrupt(int64(off), "Zstandard frame", format.ErrFormat)
+		}
 	default:
 		return format.Corrupt(int64(off), "codec of a cluster", format.ErrUnsupported)
 	}
 	return nil
 }
 
-// gather fills p from off: what is longer than a segment straight from the device, else through the segments.
+// gather fills p from off: what is longer than a segment, and what Options.Direct says, straight from the device, else through
+// the segments.
 func (f *FS) gather(p []byte, off uint64) error {
-	if len(p) > 1<<f.segLog {
+	if len(p) > 1<<f.segLog || f.direct {
 		return f.readFull(p, off)
 	}
 	for len(p) > 0 {
