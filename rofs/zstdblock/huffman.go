@@ -172,13 +172,62 @@ func (z *Decoder) decodeStreams(dst, src []byte) bool {
 		}
 		at += n
 	}
-	ok := true
-	for i := range r {
-		part := dst[i*size:]
-		if i < 3 {
-			part = part[:size]
-		}
-		ok = ok && z.finish(part, &r[i])
+	a, b, c := dst[:size], dst[size:2*size], dst[2*size:3*size]
+	last := dst[3*size:]
+	m := z.decodePair(a, b, &r[0], &r[1])
+	n := z.decodePair(c[:len(last)], last, &r[2], &r[3])
+	return z.finish(a[m:], &r[0]) && z.finish(b[m:], &r[1]) && z.finish(c[n:], &r[2]) && z.finish(last[n:], &r[3])
+}
+
+// decodePair makes equally many bytes of two streams, at once because each symbol has to wait for the one before it in its
+// stream, and returns how many: not those where a stream ends.
+func (z *Decoder) decodePair(dst0, dst1 []byte, r0, r1 *bitReader) int {
+	t := &z.huff
+	n := 0
+	v0, p0, u0, src0 := r0.v, r0.p, r0.used, r0.src
+	v1, p1, u1, src1 := r1.v, r1.p, r1.used, r1.src
+	for len(dst0)-n >= 5 && len(dst1)-n >= 5 && p0 >= 8 && p1 >= 8 {
+		p0 -= int(u0 >> 3)
+		p1 -= int(u1 >> 3)
+		u0 &= 7
+		u1 &= 7
+		v0 = le64(src0[p0:]) << u0
+		v1 = le64(src1[p1:]) << u1
+		out0, out1 := (*[5]byte)(dst0[n:]), (*[5]byte)(dst1[n:])
+
+		e0, e1 := t[v0>>(64-maxHuffLog)], t[v1>>(64-maxHuffLog)]
+		out0[0], out1[0] = uint8(e0>>8), uint8(e1>>8)
+		v0 <<= e0 & 63
+		v1 <<= e1 & 63
+		s0, s1 := uint(e0), uint(e1) // their lowest 8 bits sum up how many bits are read
+
+		e0, e1 = t[v0>>(64-maxHuffLog)], t[v1>>(64-maxHuffLog)]
+		out0[1], out1[1] = uint8(e0>>8), uint8(e1>>8)
+		v0 <<= e0 & 63
+		v1 <<= e1 & 63
+		s0, s1 = s0+uint(e0), s1+uint(e1)
+
+		e0, e1 = t[v0>>(64-maxHuffLog)], t[v1>>(64-maxHuffLog)]
+		out0[2], out1[2] = uint8(e0>>8), uint8(e1>>8)
+		v0 <<= e0 & 63
+		v1 <<= e1 & 63
+		s0, s1 = s0+uint(e0), s1+uint(e1)
+
+		e0, e1 = t[v0>>(64-maxHuffLog)], t[v1>>(64-maxHuffLog)]
+		out0[3], out1[3] = uint8(e0>>8), uint8(e1>>8)
+		v0 <<= e0 & 63
+		v1 <<= e1 & 63
+		s0, s1 = s0+uint(e0), s1+uint(e1)
+
+		e0, e1 = t[v0>>(64-maxHuffLog)], t[v1>>(64-maxHuffLog)]
+		out0[4], out1[4] = uint8(e0>>8), uint8(e1>>8)
+		v0 <<= e0 & 63
+		v1 <<= e1 & 63
+		u0 += (s0 + uint(e0)) & 255
+		u1 += (s1 + uint(e1)) & 255
+		n += 5
 	}
-	return ok
+	r0.v, r0.p, r0.used = v0, p0, u0
+	r1.v, r1.p, r1.used = v1, p1, u1
+	return n
 }
