@@ -16,8 +16,10 @@ import (
 // Image is an opened image, or a bare file system, as imgbuild --no-kernel writes it. Its methods may be called
 // concurrently.
 type Image struct {
-	// Params are the image's parameters. They are nil for a bare file system.
+	// Params are the image's parameters. They are nil for a bare file system and for an OSv disk.
 	Params *Params
+	// OSv is what an OSv disk says; nil for anything else.
+	OSv *OSvDisk
 
 	r      io.ReaderAt
 	size   int64
@@ -68,7 +70,7 @@ func openFile(path string) (*os.File, int64, error) {
 	return f, size, nil
 }
 
-// NewReader opens the image or bare file system in the size bytes of r, which stays the caller's. It checks the partition
+// NewReader opens the image, OSv disk or bare file system in the size bytes of r, which stays the caller's. It checks the partition
 // table and the parameters, but neither the backup table nor the partitions' content: Verify does.
 func NewReader(r io.ReaderAt, size int64) (*Image, error) {
 	img := &Image{r: r, size: size, close: func() error { return nil }}
@@ -81,6 +83,11 @@ func NewReader(r io.ReaderAt, size int64) (*Image, error) {
 		}
 		if img.module, err = fsmod.Probe(r, size); err != nil {
 			return nil, err
+		}
+		if img.module == nil {
+			if img.OSv, img.module, err = readOSv(r, size); err != nil {
+				return nil, err
+			}
 		}
 		if img.module == nil {
 			return nil, &FormatError{"image", 0, "start", fmt.Errorf("%w, nor a file system of a kind known here (%v)", ErrFormat, fsmod.Names())}
@@ -154,8 +161,12 @@ func (img *Image) ID() string {
 	return img.id.String()
 }
 
-// Partitions lists all partitions, params among them. A bare file system has only a root.
+// Partitions lists all partitions, params among them. A bare file system has only a root, an OSv disk perhaps a kernel before
+// it, which is what the boot sector loads; their digests are not known.
 func (img *Image) Partitions() []Partition {
+	if img.OSv != nil {
+		return img.OSv.partitions()
+	}
 	if img.Params == nil {
 		return []Partition{{Name: PartRoot, Length: img.size}}
 	}

@@ -38,6 +38,9 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64) ([]Problem, error) {
 		if err != nil {
 			return nil, err
 		}
+		if img.OSv != nil {
+			return verifyOSv(ctx, img)
+		}
 		return img.module.Check(ctx, r, size)
 	}
 
