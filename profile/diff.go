@@ -368,21 +368,36 @@ func compareCounts(name, unit string, a, b []float64) *Change {
 	return c
 }
 
+// ownerPrefix begins the names of changes of memory by owner.
+const ownerPrefix = "touched: "
+
 // regionChanges compares the touched memory of the median boots by owner, if both know it.
 func regionChanges(a, b *Side) []*Change {
-	owners := func(s *Side) map[string][]float64 {
-		m := make(map[string][]float64)
+	// An owner that a boot does not have, has nothing in it.
+	owners := func(s *Side) (m map[string][]float64, runs int) {
+		m = make(map[string][]float64)
 		for _, run := range s.rec.Of(boottrace.Timed) {
+			if len(run.Regions) == 0 {
+				continue
+			}
 			for _, g := range run.Regions {
 				m[g.Name] = append(m[g.Name], float64(g.TouchedBytes))
 			}
+			runs++
 		}
-		return m
+		return m, runs
 	}
-	x, y := owners(a), owners(b)
+	fill := func(values []float64, runs int) []float64 {
+		return append(values, make([]float64, max(runs-len(values), 0))...)
+	}
+	x, nx := owners(a)
+	y, ny := owners(b)
+	if nx == 0 || ny == 0 {
+		return nil
+	}
 	var all []*Change
-	for _, name := range sortedKeys(x) {
-		all = append(all, compare("touched: "+name, "bytes", x[name], y[name]))
+	for _, name := range sortedKeys(x, y) {
+		all = append(all, compare(ownerPrefix+name, "bytes", fill(x[name], nx), fill(y[name], ny)))
 	}
 	return all
 }
@@ -542,7 +557,10 @@ func (d *Diff) WriteTable(w io.Writer, style Style) error {
 	if len(d.Measures) == 0 {
 		t.printf("\nthere is nothing that was measured in both\n")
 	} else {
-		t.changes("boot", d.Measures)
+		// Most owners never change: they are left to the JSON.
+		t.changes("boot", slices.DeleteFunc(slices.Clone(d.Measures), func(c Change) bool {
+			return strings.HasPrefix(c.Name, ownerPrefix) && c.Change == 0
+		}))
 	}
 	if len(d.Phases) > 0 {
 		t.changes("phase", d.Phases)
