@@ -1,7 +1,6 @@
 package rofs
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -36,17 +35,22 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Problem))
 		}
 		return err
 	}
-	c := &checker{ctx: ctx, r: device{r}, rd: rd, report: report, buf: make([]byte, 1<<rd.Super.MaxClusterLog())}
+	c := &checker{ctx: ctx, r: device{r}, rd: rd, buf: make([]byte, 1<<rd.Super.MaxClusterLog())}
+	c.report = func(p Problem) { c.found = true; report(p) }
 	s := &rd.Super
 	if !zero(s.Reserved()) {
 		report(Problem{144, 108, "reserved bytes of the superblock are not zero"})
 	}
 	for _, step := range []func() error{
 		func() error { return c.zeros(format.SuperblockSize, format.BlockSize) },
+		func() error {
+			return c.zeros(int64(s.Start(format.Clusters)+format.Blocks(format.Clusters, s.Count(format.Clusters)))<<format.BlockLog, int64(s.DataOff()))
+		},
 		c.blocks,
 		c.inodes,
 		c.clusters,
 		func() error { return c.zeros(int64(s.ImageLen()), size) },
+		c.digest,
 	} {
 		if err := step(); err != nil {
 			if fe, ok := errors.AsType[*format.FormatError](err); ok { // the image got shorter
@@ -64,13 +68,10 @@ type checker struct {
 	r      io.ReaderAt
 	rd     *read.FS
 	report func(Problem)
+	found  bool // a problem was reported
 	buf    []byte
 	names  []uint32 // by inode - 1: how many names it has
 	dirs   []uint32 // by inode - 1: how many subdirectories it has
-}
-
-func zero(p []byte) bool {
-	return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
 }
 
 // zeros reports what is not zero from byte from up to byte to.
@@ -106,6 +107,30 @@ func (c *checker) wrong(off, length int64, what string, err error) error {
 	}
 	c.report(Problem{off, length, what + ": " + err.Error()})
 	return nil
+}
+
+// digest compares the root digest, if no other problem explains already why it must differ.
+func (c *checker) digest() error {
+	s := &c.rd.Super
+	switch s.DigestKind() {
+	case format.DigestNone:
+		if s.Digest() != [32]byte{} {
+			c.report(Problem{88, 32, "there is a digest of no kind"})
+		}
+		return nil
+	case format.DigestSHA256:
+	default:
+		c.report(Problem{84, 4, fmt.Sprintf("root digest of an unknown kind %d", s.DigestKind())})
+		return nil
+	}
+	if c.found {
+		return nil
+	}
+	d, err := rootDigest(c.ctx, c.r, s)
+	if err == nil && d != s.Digest() {
+		c.report(Problem{0, int64(s.ImageLen()), "the image is not what its root digest says"})
+	}
+	return err
 }
 
 // blocks checks each metadata block by itself.

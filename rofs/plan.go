@@ -22,21 +22,51 @@ type plan struct {
 	inodes   []format.Inode
 	dirents  []format.Dirent
 	strings  stringTable
-	clusters []format.Cluster // filled in as the data is written
-	files    []file           // in the order of their data
+	clusters []format.Cluster // filled in as the data is written; those of tails are appended
+	files    []file           // with content, in the order of the tree
+	order    []run            // of all content
+	twins    []twin           // tails that are equal to another
+	tailRoom int              // length of a cluster of tails
 	maxLog   uint8
 	stats    Stats
+
+	maxClusters uint64 // the records there will be at most
 }
 
 // file is a regular file that has content.
 type file struct {
-	entry *tree.Entry
-	ino   uint32
-	log   uint8
-	raw   bool // stored as it is
-	align bool // and from a block's start on
-	first bool // raw on request: goes before all others
+	entry  *tree.Entry
+	ino    uint32
+	log    uint8
+	rank   uint8          // in the order of the data: hot, raw, others
+	stored bool           // raw, all of it
+	align  bool           // raw clusters start on a block
+	inline bool           // in the metadata
+	packed bool           // the tail lies in a cluster with others
+	used   map[int64]bool // clusters that Options.Layout has
 }
+
+const (
+	rankHot = iota
+	rankRaw
+	rankOther
+)
+
+// maxInline is the longest content that is put into the metadata: what the record of a cluster and the reading of one cost is
+// more than what compression saves.
+const maxInline = 128
+
+// raw says whether a cluster is stored as it is.
+func (f *file) raw(index int64) bool { return f.stored || f.used[index] }
+
+// run is a run of a file's clusters.
+type run struct {
+	f        *file
+	from, to int64
+}
+
+// twin is a file whose tail is that of another.
+type twin struct{ ino, of uint32 }
 
 // child is a directory's entry before its name has an address.
 type child struct {
@@ -46,7 +76,11 @@ type child struct {
 }
 
 func newPlan(ctx context.Context, t *tree.Tree, o *Options) (*plan, error) {
-	p := &plan{maxLog: format.MinClusterLog}
+	p := &plan{maxLog: format.MinClusterLog, tailRoom: o.ClusterSize}
+	uses := map[string][]Use{}
+	for _, u := range o.Layout {
+		uses[u.Path] = append(uses[u.Path], u)
+	}
 	if len(t.Entries) == 0 || t.Entries[0].Path != "." || !t.Entries[0].Mode.IsDir() {
 		return nil, errors.New("rofs: a tree starts with its root directory")
 	}
@@ -124,7 +158,7 @@ func newPlan(ctx context.Context, t *tree.Tree, o *Options) (*plan, error) {
 			switch n.Type() {
 			case format.TypeFile:
 				f := file{entry: e, ino: ino}
-				if err := p.planFile(&f, o); err != nil {
+				if err := p.planFile(&f, o, uses[e.Path]); err != nil {
 					return fail(err)
 				}
 				n.SetSize(uint64(e.Size))
@@ -219,33 +253,98 @@ func newPlan(ctx context.Context, t *tree.Tree, o *Options) (*plan, error) {
 		return nil, errors.New("rofs: names and attributes take more than an image can hold")
 	}
 
-	slices.SortStableFunc(p.files, func(a, b file) int {
-		return cmp.Compare(b2i(b.first), b2i(a.first))
-	})
-	var total uint64
-	for _, f := range p.files {
-		n := &p.inodes[f.ino-1]
-		count := (n.Size()-1)>>f.log + 1
-		n.SetFirst(total)
-		n.SetCount(uint32(count))
-		total += count
-		if total > math.MaxUint32 {
-			return nil, fmt.Errorf("rofs: the files have more than %d clusters: choose a larger cluster size", uint32(math.MaxUint32))
-		}
+	if err := p.content(o); err != nil {
+		return nil, err
 	}
-	p.clusters = make([]format.Cluster, total)
 	return p, nil
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+// content gives every file its records of the cluster table or its place in the strings, and plans the order of the data.
+func (p *plan) content(o *Options) error {
+	var total uint64
+	byPath := map[string]*file{} // of those in the layout
+	for i := range p.files {
+		f := &p.files[i]
+		n := &p.inodes[f.ino-1]
+		if f.inline {
+			n.SetLayout(format.LayoutInline)
+			n.SetFirst(p.strings.reserve(int(f.entry.Size)))
+			continue
+		}
+		count := (n.Size()-1)>>f.log + 1
+		if f.packed {
+			n.SetLayout(format.LayoutTail)
+			count = n.Size() >> f.log
+		}
+		n.SetFirst(total)
+		n.SetCount(uint32(count))
+		total += count
+		if total > math.MaxUint32/2 { // the other half is for tails
+			return fmt.Errorf("rofs: the files have more than %d clusters: choose a larger cluster size", uint32(math.MaxUint32/2))
+		}
+		if f.used != nil {
+			byPath[f.entry.Path] = f
+		}
 	}
-	return 0
+	p.clusters = make([]format.Cluster, total)
+	for _, u := range o.Layout {
+		f := byPath[u.Path]
+		if f == nil {
+			continue
+		}
+		for k := u.Offset >> f.log; k<<f.log < min(u.Offset+u.Length, f.entry.Size); k++ {
+			if !f.used[k] {
+				f.used[k] = true
+				p.add(f, k, k+1)
+			}
+		}
+	}
+	for rank := range uint8(rankOther + 1) {
+		for i := range p.files {
+			f := &p.files[i]
+			if f.rank != rank {
+				continue
+			}
+			end := (f.entry.Size-1)>>f.log + 1
+			if f.used == nil {
+				p.order = append(p.order, run{f, 0, end})
+				continue
+			}
+			for k := range end {
+				if !f.used[k] {
+					p.add(f, k, k+1)
+				}
+			}
+		}
+	}
+	// Tails fill clusters as the reader fills them. That some turn out equal or empty never makes it more of them: leaving
+	// things out does not make next-fit use more bins.
+	p.maxClusters = total
+	left := int64(0)
+	for i := range p.files {
+		if f := &p.files[i]; f.packed {
+			size := f.entry.Size & (1<<f.log - 1)
+			if size > left {
+				left = int64(p.tailRoom)
+				p.maxClusters++
+			}
+			left -= size
+		}
+	}
+	return nil
 }
 
-// planFile chooses how a file is stored.
-func (p *plan) planFile(f *file, o *Options) error {
+// add appends a run to the order, or prolongs the last one.
+func (p *plan) add(f *file, from, to int64) {
+	if n := len(p.order); n > 0 && p.order[n-1].f == f && p.order[n-1].to == from {
+		p.order[n-1].to = to
+		return
+	}
+	p.order = append(p.order, run{f, from, to})
+}
+
+// planFile decides how a file is stored.
+func (p *plan) planFile(f *file, o *Options, uses []Use) error {
 	e := f.entry
 	if e.Size < 0 || e.Size > 1<<47 {
 		return fmt.Errorf("size of %d bytes", e.Size)
@@ -265,6 +364,15 @@ func (p *plan) planFile(f *file, o *Options) error {
 		}
 	}
 	f.log = uint8(bits.Len(uint(size)) - 1)
+	for _, u := range uses {
+		if u.Offset < 0 || u.Length < 0 || u.Offset > math.MaxInt64-u.Length {
+			return fmt.Errorf("layout: %d bytes at %d are no range", u.Length, u.Offset)
+		}
+		// What is not used need not come along with what is.
+		for f.log > format.MinClusterLog && (u.Offset|u.Length)&(1<<f.log-1) != 0 && u.Offset+u.Length < e.Size {
+			f.log--
+		}
+	}
 	for f.log < format.MaxClusterLog && e.Size>>f.log > 1<<20 { // bounds the table of a huge file
 		f.log++
 	}
@@ -272,9 +380,26 @@ func (p *plan) planFile(f *file, o *Options) error {
 	if e.Size == 0 {
 		return nil
 	}
-	f.first = o.Raw != nil && o.Raw(e.Path)
-	f.raw = f.first || o.Codec == None
-	f.align = f.raw && (f.first || exec) && e.Size >= format.BlockSize
+	f.rank = rankOther
+	switch {
+	case o.Hot != nil && o.Hot(e.Path):
+		f.rank = rankHot
+	case o.Raw != nil && o.Raw(e.Path):
+		f.rank = rankRaw
+	}
+	f.stored = f.rank != rankOther || o.Codec == None
+	mapped := e.Size >= format.BlockSize && (o.Align == AlignAll || exec && o.Align == AlignAuto)
+	f.align = mapped || f.rank != rankOther && e.Size >= format.BlockSize && o.Align != AlignNone
+	tail := e.Size & (1<<f.log - 1)
+	switch {
+	case e.Size <= maxInline:
+		f.inline = true
+	case len(uses) > 0:
+		f.used = map[int64]bool{}
+	case !f.stored && !mapped && tail > 0 && tail <= int64(p.tailRoom):
+		f.packed = true
+		p.maxLog = max(p.maxLog, uint8(bits.Len(uint(p.tailRoom))-1))
+	}
 	p.files = append(p.files, *f)
 	return nil
 }
@@ -391,6 +516,16 @@ func (t *stringTable) blocks() int { return len(t.buf) / format.BlockSize }
 func (t *stringTable) grow() {
 	t.buf = append(t.buf, make([]byte, format.BlockSize)...)
 	t.pos = format.HeaderSize
+}
+
+// reserve is add of n bytes that fill sets later.
+func (t *stringTable) reserve(n int) uint64 { return t.add(string(make([]byte, n)), false) }
+
+func (t *stringTable) fill(addr uint64, p []byte) {
+	for len(p) > 0 {
+		n := copy(t.buf[addr:addr|(format.BlockSize-1)+1], p)
+		p, addr = p[n:], format.Advance(addr, n)
+	}
 }
 
 // add appends s, which is not empty, and returns its address; whole: within one block.

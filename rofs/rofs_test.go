@@ -186,12 +186,17 @@ func corpus(t testing.TB) map[string]*tree.Tree {
 }
 
 var optionSets = map[string]rofs.Options{
-	"default":    {},
-	"none":       {Codec: rofs.None},
-	"lz4 4K":     {ClusterSize: 4096},
-	"lz4 1M":     {ClusterSize: 1 << 20, ExecClusterSize: 1 << 20},
-	"lz4hc":      {Codec: rofs.LZ4HC, ClusterSize: 128 << 10},
-	"lz4hc 1":    {Codec: rofs.LZ4HC, Level: 1},
+	"default":   {},
+	"none":      {Codec: rofs.None},
+	"lz4 4K":    {ClusterSize: 4096},
+	"lz4 1M":    {ClusterSize: 1 << 20, ExecClusterSize: 1 << 20},
+	"lz4hc":     {Codec: rofs.LZ4HC, ClusterSize: 128 << 10},
+	"lz4hc 1":   {Codec: rofs.LZ4HC, Level: 1},
+	"all":       {Align: rofs.AlignAll, ClusterSize: 16 << 10},
+	"unaligned": {Align: rofs.AlignNone},
+	"hot":       {Hot: func(p string) bool { return p == "program" || p == "zeros" || p == "tiny69" }},
+	"layout": {ClusterSize: 16 << 10, Layout: []rofs.Use{{"program", 40000, 30000}, {"mixed65537", 0, 1}, {"program", 0, 4096},
+		{"mixed65537", 65536, 100}, {"none", 1, 2}, {"tiny3", 0, 3}, {"holes", 0, 1 << 40}, {"mixed65536", 65536, 10}}},
 	"raw":        {Raw: func(p string) bool { return p == "program" || p == "holes" || p == "tiny5" }},
 	"one worker": {Workers: 1},
 }
@@ -740,7 +745,7 @@ func TestForeignJudges(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []byte
-	for i := range uint64(n.Count()) {
+	for i := range uint64(n.Count()) + 1 { // and the tail
 		var c format.Cluster
 		if err := f.Cluster(&n, i, &c); err != nil {
 			t.Fatal(err)
