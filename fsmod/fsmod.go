@@ -69,11 +69,26 @@ type Options struct {
 	Codec string
 	// ClusterSize is the number of content bytes that are compressed together; 0 is the module's default.
 	ClusterSize int
+	// Level is the codec's, where it has levels; 0 is its default.
+	Level int
 	// Raw tells which files to store as they are, by their Path in the tree; nil means none.
 	Raw func(path string) bool
+	// Hot tells which files every boot reads: they come before all others, and so that reading them costs least; nil means none.
+	Hot func(path string) bool
+	// Layout is content in the order of its use, which comes before all other content.
+	Layout []Use
+	// AlignExec says which files are placed so that they can be mapped from a cache of the file system: "auto" or "" executables
+	// and shared objects, "all", or "none".
+	AlignExec string
 	// Progress, when not nil, is told now and then how much of the tree's content was written, from one goroutine at a
 	// time.
 	Progress func(doneBytes, totalBytes int64)
+}
+
+// Use is a range of a file's content that was used.
+type Use struct {
+	Path           string // as in the tree
+	Offset, Length int64  // in bytes
 }
 
 // Result describes a file system that was written.

@@ -19,7 +19,9 @@ type module struct{}
 
 func (module) Name() string { return "rofs" }
 
-func (module) Codecs() []string { return []string{string(rofs.LZ4), string(rofs.LZ4HC)} }
+func (module) Codecs() []string {
+	return []string{string(rofs.LZ4), string(rofs.LZ4HC), string(rofs.Zstd)}
+}
 
 func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
 	if n := o.ClusterSize; n != 0 && (n < 1<<format.MinClusterLog || n > 1<<format.MaxClusterLog || n&(n-1) != 0) {
@@ -29,7 +31,16 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 	if o.Codec == "" {
 		codec = rofs.None
 	}
-	st, err := rofs.Write(ctx, w, t, rofs.Options{Codec: codec, ClusterSize: o.ClusterSize, Raw: o.Raw, Progress: o.Progress})
+	if o.Level != 0 {
+		if _, _, err := rofs.ParseCodec(fmt.Sprintf("%s:%d", codec, o.Level)); err != nil {
+			return fsmod.Result{}, fmt.Errorf("%w: %w", fsmod.ErrUnsupported, err)
+		}
+	}
+	ro := rofs.Options{Codec: codec, Level: o.Level, ClusterSize: o.ClusterSize, Raw: o.Raw, Hot: o.Hot, Align: rofs.Align(o.AlignExec), Progress: o.Progress}
+	for _, u := range o.Layout {
+		ro.Layout = append(ro.Layout, rofs.Use(u))
+	}
+	st, err := rofs.Write(ctx, w, t, ro)
 	return fsmod.Result{Bytes: st.ImageBytes, ContentBytes: st.FileBytes, StoredBytes: st.StoredBytes, Entries: len(t.Entries)}, err
 }
 
