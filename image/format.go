@@ -103,6 +103,8 @@ type Params struct {
 	Args []string `json:"args"`
 	// Env is the app's environment, "K=V" each, sorted by K.
 	Env []string `json:"env,omitempty"`
+	// Append is what a kernel of flavour linux is told besides: its own parameters, as on its command line.
+	Append string `json:"append,omitempty"`
 	// Cwd is the app's working directory; empty means "/".
 	Cwd string `json:"cwd,omitempty"`
 	// Machine holds hints for who starts the virtual machine.

@@ -81,7 +81,7 @@ func newDisk(params []byte, p *Params) *disk {
 	d := &disk{id: makeGUID(params)}
 	parts := append([]Partition{{Name: PartParams, Offset: firstPartition, Length: int64(len(params)), SHA256: digest(params)}}, p.Partitions...)
 	for _, q := range parts {
-		d.parts = append(d.parts, diskPart{q.Name, makeGUID([]byte(q.Name), []byte{0}, []byte(q.SHA256)), q.Offset / SectorSize, q.end()/SectorSize - 1})
+		d.parts = append(d.parts, diskPart{q.Name, partitionGUID(q), q.Offset / SectorSize, q.end()/SectorSize - 1})
 		d.size = diskSize(q.end())
 	}
 	return d

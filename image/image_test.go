@@ -467,7 +467,7 @@ func TestBadSpecs(t *testing.T) {
 		"not UTF-8":         func(s *image.Spec) { s.Params.Args = []string{"/\xff"} },
 		"NUL":               func(s *image.Spec) { s.Params.Env = []string{"A=\x00"} },
 		"too large":         func(s *image.Spec) { s.Params.Args = append(s.Params.Args, strings.Repeat("x", abi.ParamsSize)) },
-		"available: native": func(s *image.Spec) { s.Params.Flavour = "linux" },
+		"available: native": func(s *image.Spec) { s.Params.Flavour = "dos" },
 		"not an ELF file":   func(s *image.Spec) { s.Kernel = []byte("MZ") },
 		"64-bit x86":        func(s *image.Spec) { s.Kernel = testKernel(func(h *elf.Header64, _ []elf.Prog64) { h.Machine = 183 }) },
 		"EXEC":              func(s *image.Spec) { s.Kernel = testKernel(func(h *elf.Header64, _ []elf.Prog64) { h.Type = 3 }) },

@@ -112,14 +112,20 @@ type readWriterAt interface {
 // length is enough; write the file system; then all that depends on its length and digest.
 func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	p := s.Params
-	if p.Flavour != FlavourNative {
-		return nil, fmt.Errorf("%w: kernel flavour %q: %w; available: %s", ErrInput, p.Flavour, ErrUnsupported, FlavourNative)
-	}
 	if len(s.Kernel) > MaxKernel {
 		return nil, fmt.Errorf("%w: kernel of %d bytes: %w: the most is %d", ErrInput, len(s.Kernel), ErrTooLarge, MaxKernel)
 	}
 	kernel := slices.Clone(s.Kernel)
-	k, err := parseKernel(kernel)
+	var k *nativeKernel // stays nil of other flavours
+	var err error
+	switch p.Flavour {
+	case FlavourNative:
+		k, err = parseKernel(kernel)
+	case FlavourLinux:
+		err = CheckLinux(kernel)
+	default:
+		err = fmt.Errorf("kernel flavour %q: %w; available: %s, %s", p.Flavour, ErrUnsupported, FlavourNative, FlavourLinux)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
@@ -152,11 +158,13 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 		{PartKernel, kernelOff, int64(len(kernel)), ""},
 		{PartRoot, rootOff, fsys.Bytes, rootSum},
 	}
-	area, err := guestParams(&p)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInput, err)
+	if k != nil {
+		area, err := guestParams(&p)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrInput, err)
+		}
+		copy(kernel[k.paramsOffset:][:abi.ParamsSize], area)
 	}
-	copy(kernel[k.paramsOffset:][:abi.ParamsSize], area)
 	p.Partitions[0].SHA256 = digest(kernel)
 	params, err := p.encode()
 	if err != nil {
@@ -167,7 +175,9 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	}
 	d := newDisk(params, &p)
 	sector := make([]byte, SectorSize)
-	k.bootSector(sector, kernelOff)
+	if k != nil {
+		k.bootSector(sector, kernelOff)
+	}
 	d.protectiveMBR(sector)
 	if err := w.Truncate(d.size); err != nil {
 		return nil, err
@@ -191,10 +201,14 @@ func (p *Params) check() error {
 	if len(p.Args) == 0 || p.Args[0] == "" {
 		return errors.New("no command")
 	}
-	for _, s := range slices.Concat(p.Args, p.Env, p.Sources, []string{p.Cwd}) {
+	for _, s := range slices.Concat(p.Args, p.Env, p.Sources, []string{p.Cwd, p.Append}) {
 		if !utf8.ValidString(s) {
 			return fmt.Errorf("%q is not UTF-8, which parameters must be", s)
 		}
+	}
+	if p.Flavour == FlavourLinux {
+		_, err := p.LinuxCommandLine("")
+		return err
 	}
 	_, err := guestParams(p)
 	return err

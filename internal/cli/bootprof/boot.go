@@ -184,6 +184,9 @@ func (p *plan) bootOnly(ctx context.Context, kind boottrace.Kind) (*outcome, err
 	if v, ok := result.GuestExit(); ok && o.End == nil && w.foreign() && !rebooted {
 		o.End = &boottrace.End{How: abi.EndExited, Code: uint32(v)}
 	}
+	if o.End == nil && p.target.appends { // the image's app is the first program, and free to end
+		o.End = initEnd(w.output)
+	}
 	if o.End == nil && p.target.flavour == image.FlavourLinux && linuxPanicked(w.output) {
 		o.End = &boottrace.End{How: abi.EndPanic}
 	}

@@ -268,7 +268,7 @@ func (p *plan) milestoneMarks(executed []plugin.Mark) []boottrace.Mark {
 
 // setMilestones settles what is watched for, and whether ready can be seen at all.
 func (o *qemuOptions) setMilestones(p *plan, tell *teller) (err error) {
-	if p.milestones, err = p.target.milestones(o.initrd, p.config.Append); err != nil {
+	if p.milestones, err = p.target.milestones(p.config.Initrd, p.config.Append); err != nil {
 		return err
 	}
 	if p.target.noSymbols != nil {

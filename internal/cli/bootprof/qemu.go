@@ -269,11 +269,12 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if o.dryRun {
+		first := p.target.unpacked(&p.config)
 		line, err := p.q.CommandLine(p.config)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), line)
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), first+line)
 		return err
 	}
 	if tell.verbose {
@@ -337,7 +338,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	var err error
 	if o.kernel != "" {
 		t, err = openKernel(o.kernel, o.flavour)
-	} else {
+	} else if t, err = openLinux(args[0]); t == nil && err == nil {
 		t, err = openImage(args[0])
 	}
 	if err != nil {
@@ -364,7 +365,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	c := &p.config
 	c.Balloon, c.Monitor = o.balloon, o.balloon
 	c.Legacy = t.flavour != image.FlavourNative
-	c.Kernel, c.Initrd = t.kernel, o.initrd
+	c.Kernel, c.Initrd = t.kernel, first(o.initrd, t.initrd)
 	c.Disks = slices.Concat(t.disks, o.disks)
 	for _, path := range slices.Concat([]string{o.initrd}, o.disks) {
 		if path == "" {
@@ -380,8 +381,8 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	if o.verbose && t.flavour == image.FlavourNative {
 		c.Append = strings.TrimSpace(c.Append + " verbose=1")
 	}
-	if len(appArgs) > 0 {
-		c.Append = t.appendArgs(c.Append, appArgs)
+	if c.Append, err = t.commandLine(c.Append, appArgs); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

@@ -1,6 +1,7 @@
 package bootprof
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -10,12 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/firstlight-boot/firstlight/boottrace"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod" // to tell a file system without a kernel from anything else
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 	"github.com/firstlight-boot/firstlight/symbols"
 )
@@ -34,9 +38,12 @@ type target struct {
 	name    string        // as the user gave it
 	flavour string        // of the kernel
 	kernel  string        // path
+	initrd  string        // path; "" if the target brings none
 	disks   []string      // paths
 	params  *image.Params // of an image, or else nil
 	id      string        // of an image, by its content
+	appends bool          // params make the kernel's command line
+	files   []*os.File    // kernel and initrd, if those are files for as long as these are open
 
 	record   int64  // physical address of the boot record; 0: the kernel has none
 	mark     uint64 // virtual address of the instruction that writes marks; 0: not known
@@ -68,7 +75,7 @@ func openImage(path string) (*target, error) {
 		return nil, usagef("%s is a file system without a kernel; boot it with --kernel KERNEL --disk %[1]s", path)
 	}
 	if img.Params.Flavour != image.FlavourNative {
-		return nil, usagef("%s has a kernel of flavour %q, and only images of flavour %s can be booted as they are; boot its parts with --kernel and --disk", path, img.Params.Flavour, image.FlavourNative)
+		return nil, usagef("%s has a kernel of flavour %q, and only bootprof qemu boots such an image; elsewhere boot its parts", path, img.Params.Flavour)
 	}
 	t := &target{name: path, flavour: img.Params.Flavour, kernel: path, disks: []string{path}, params: img.Params, id: img.ID()}
 	if err := t.inspect(); err != nil {
@@ -78,6 +85,98 @@ func openImage(path string) (*target, error) {
 		return nil, usagef("%s: its kernel has no boot record; imgbuild verify says more", path)
 	}
 	return t, nil
+}
+
+// openLinux opens an image of flavour linux, of which QEMU is given kernel and initial RAM file system as files of their own; nil if
+// it is of another flavour, or none at all. The files live as long as the target.
+func openLinux(path string) (*target, error) {
+	img, err := image.Open(path)
+	if err != nil {
+		return nil, nil // openImage says it better
+	}
+	defer img.Close()
+	if img.Params == nil || img.Params.Flavour != image.FlavourLinux {
+		return nil, nil
+	}
+	t := &target{name: path, flavour: image.FlavourLinux, params: img.Params, id: img.ID(), appends: true}
+	if t.kernel, err = t.partFile(img, image.PartKernel); err != nil {
+		return nil, fmt.Errorf("%s: kernel: %w", path, err)
+	}
+	if img.Params.Root.Module == "ramfs" {
+		if t.initrd, err = t.partFile(img, image.PartRoot); err != nil {
+			return nil, fmt.Errorf("%s: initial RAM file system: %w", path, err)
+		}
+	} else {
+		t.disks = []string{path}
+	}
+	if _, err := t.params.LinuxCommandLine(""); err != nil {
+		return nil, usagef("%s: %w", path, err)
+	}
+	return t, t.inspect()
+}
+
+// partFile returns the name of a file with the content of one of an image's partitions, under which other processes of this user
+// find it too.
+func (t *target) partFile(img *image.Image, part string) (string, error) {
+	r, ok := img.Partition(part)
+	if !ok {
+		return "", fmt.Errorf("the image has no partition %s", part)
+	}
+	f, name, err := memoryFile(part)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(f, r); err != nil {
+		f.Close()
+		return "", err
+	}
+	t.files = append(t.files, f)
+	return name, nil
+}
+
+// unpacked returns the shell commands that make the files of an image of flavour linux which c then names, in place of those that
+// live no longer than this process.
+func (t *target) unpacked(c *qemu.Config) string {
+	if len(t.files) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for _, q := range t.params.Partitions {
+		var name *string
+		switch {
+		case q.Name == image.PartKernel:
+			name = &c.Kernel
+			*name = t.stem() + ".vmlinuz"
+		case q.Name == image.PartRoot && c.Initrd != "" && c.Initrd == t.initrd:
+			name = &c.Initrd
+			*name = t.stem() + ".initrd"
+		default:
+			continue
+		}
+		fmt.Fprintf(&b, "dd if=%s of=%s iflag=skip_bytes,count_bytes skip=%d count=%d status=none\n", shellWord(t.name), shellWord(*name), q.Offset, q.Length)
+	}
+	return b.String()
+}
+
+// shellWord quotes a word for a POSIX shell.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// initEnd returns how the first program of a Linux guest ended, after which the kernel panics (kernel/exit.c): with an exit status
+// as wait(2) has it.
+func initEnd(console []byte) *boottrace.End {
+	const message = "Attempted to kill init! exitcode=0x"
+	at := bytes.Index(console, []byte(message))
+	if at < 0 || len(console) < at+len(message)+8 || !linuxPanicked(console) {
+		return nil
+	}
+	v, err := strconv.ParseUint(string(console[at+len(message):][:8]), 16, 32)
+	if err != nil {
+		return nil
+	}
+	if signal := uint32(v & 0x7f); signal != 0 {
+		return &boottrace.End{How: abi.EndKilled, Code: signal}
+	}
+	return &boottrace.End{How: abi.EndExited, Code: uint32(v >> 8 & 0xff)}
 }
 
 // openKernel opens a kernel file of any kind that QEMU boots. Its headers tell the flavour, unless one is given.
@@ -240,6 +339,22 @@ func (t *target) stem() string {
 		return s
 	}
 	return base
+}
+
+// commandLine returns the command line of the target's kernel: the image's own, if it does not lie in the kernel, the user's, and the
+// app's further arguments.
+func (t *target) commandLine(line string, args []string) (string, error) {
+	if !t.appends {
+		if len(args) > 0 {
+			line = t.appendArgs(line, args)
+		}
+		return line, nil
+	}
+	line, err := t.params.LinuxCommandLine(line, args...)
+	if err != nil {
+		return "", usagef("%s: %w", t.name, err)
+	}
+	return line, nil
 }
 
 // appendArgs adds the app's arguments to a kernel command line, in the spelling of the target's kernel.

@@ -25,6 +25,7 @@ type app struct {
 	source string // for the image's parameters: no path of this machine
 	tree   *tree.Tree
 	config appconfig.Config
+	linux  bool // a Linux kernel will run it
 }
 
 // goPrefix marks a Go package where an app is wanted.
@@ -196,6 +197,9 @@ func (a *app) checkProgram(info fs.FileInfo) error {
 	case info.Mode()&0o111 == 0:
 		return usagef("is not executable: chmod +x it")
 	}
+	if a.linux {
+		return a.checkLinuxProgram(e)
+	}
 	x, err := a.tree.ReadELF(e)
 	if errors.Is(err, tree.ErrNotELF) {
 		if line, ok := a.scriptLine(e); ok {
@@ -231,7 +235,7 @@ func (a *app) onlyExecutable() (string, error) {
 		return "", err
 	}
 	if len(found) == 1 {
-		if found[0].Err != nil {
+		if found[0].Err != nil && !a.linux {
 			return "", usagef("/%s %w", found[0].Path, found[0].Err)
 		}
 		return "/" + found[0].Path, nil

@@ -33,6 +33,7 @@ type buildOptions struct {
 	noKernel     bool
 	kernel       string
 	flavour      string
+	line         string // of a kernel of flavour linux
 	cmd          string
 	env          []string
 	cwd          string
@@ -49,7 +50,7 @@ type buildOptions struct {
 }
 
 // kernelFlags have no meaning without a kernel.
-var kernelFlags = []string{"kernel", "flavour", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
+var kernelFlags = []string{"kernel", "flavour", "append", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
 
 func (o *buildOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -65,6 +66,7 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.noKernel, "no-kernel", false, "write the file system alone")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel `FILE` instead of the built-in one")
 	f.StringVar(&o.flavour, "flavour", image.FlavourNative, "what kind of kernel --kernel is: native, linux or osv")
+	f.StringVar(&o.line, "append", "", "the `PARAMETERS` of a kernel of flavour linux (default \""+image.LinuxAppend+"\")")
 	f.StringVar(&o.cmd, "cmd", "", "the app's `COMMAND` with arguments, quoted as for a shell")
 	f.StringArrayVar(&o.env, "env", nil, "set `K=V` in the app's environment; may repeat")
 	f.StringVar(&o.cwd, "cwd", "", "the app's working `DIR`")
@@ -240,7 +242,13 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 	params.Tool = "imgbuild " + toolVersion()
 	params.Sources = []string{strings.ToValidUTF8(p.app.source, "?")}
 	params.Flavour = o.flavour
-	if params.Args, err = p.app.command(words); err != nil {
+	command := p.app.command
+	if o.flavour == image.FlavourLinux {
+		command = p.app.linuxCommand
+	} else if o.line != "" {
+		return nil, usagef("--append is for kernels of flavour %s; bootprof qemu --append tells any kernel more", image.FlavourLinux)
+	}
+	if params.Args, err = command(words); err != nil {
 		return nil, err
 	}
 	if params.Env, err = appconfig.MergeEnv(c.Env, env); err != nil {
@@ -255,6 +263,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 		BootNanos:    int64(first(o.maxBoot, time.Duration(c.Budgets.Boot))),
 		MemoryBytes:  int64(first(o.maxMemory, c.Budgets.Memory)),
 		Instructions: first(o.maxInstr, int64(c.Budgets.Instructions)),
+	}
+	if o.flavour == image.FlavourLinux {
+		return p, o.planLinux(p)
 	}
 	return p, nil
 }
@@ -284,6 +295,9 @@ func (o *buildOptions) outputFor(arg string) string {
 // planRoot chooses the root's file system.
 func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 	name := first(o.fs, c.Type, "rofs")
+	if o.flavour == image.FlavourLinux && !o.noKernel {
+		name = first(o.fs, c.Type, "ramfs")
+	}
 	if o.rofs {
 		name = "rofs"
 	}
@@ -323,12 +337,18 @@ func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 
 // planKernel chooses the kernel.
 func (o *buildOptions) planKernel(p *plan) (err error) {
+	check := image.CheckKernel
 	switch o.flavour {
 	case image.FlavourNative:
-	case image.FlavourLinux, image.FlavourOSv:
-		return usagef("kernel flavour %s is not there yet; available: %s", o.flavour, image.FlavourNative)
+	case image.FlavourLinux:
+		if o.kernel == "" {
+			return usagef("--flavour %s needs --kernel FILE, a bzImage or a vmlinux: none is built in", o.flavour)
+		}
+		check = image.CheckLinux
+	case image.FlavourOSv:
+		return usagef("kernel flavour %s is not there yet; available: %s, %s", o.flavour, image.FlavourNative, image.FlavourLinux)
 	default:
-		return usagef("kernel flavour %q is unknown; available: %s", o.flavour, image.FlavourNative)
+		return usagef("kernel flavour %q is unknown; available: %s, %s", o.flavour, image.FlavourNative, image.FlavourLinux)
 	}
 	if o.kernel == "" {
 		p.kernel, err = kernelbuild.Find()
@@ -347,7 +367,7 @@ func (o *buildOptions) planKernel(p *plan) (err error) {
 	p.kernel = kernelbuild.Kernel{Origin: filepath.Base(o.kernel), Load: func(context.Context) ([]byte, error) {
 		b, err := os.ReadFile(o.kernel)
 		if err == nil {
-			err = image.CheckKernel(b)
+			err = check(b)
 		}
 		if err != nil {
 			return nil, usageError{fmt.Errorf("--kernel %s: %w", o.kernel, err)}

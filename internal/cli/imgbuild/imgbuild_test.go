@@ -270,7 +270,7 @@ func TestBadApps(t *testing.T) {
 		"ramfs":            {map[string]string{"a*": s}, []string{"--ramfs", "--compress=xz"}, []string{"ramfs", "available: gzip, zstd, lz4"}},
 		"fs":               {map[string]string{"a*": s}, []string{"--fs", "zfs"}, []string{"zfs", "available: ", "rofs"}},
 		"zstd":             {map[string]string{"a*": s}, []string{"--compress=zstd"}, []string{"zstd", "available: lz4, lz4hc"}},
-		"linux":            {map[string]string{"a*": s}, []string{"--flavour", "linux"}, []string{"linux", "available: native"}},
+		"linux":            {map[string]string{"a*": s}, []string{"--flavour", "linux", "--kernel", ""}, []string{"linux", "--kernel FILE"}},
 		"flavour":          {map[string]string{"a*": s}, []string{"--flavour", "dos"}, []string{"dos", "available: native"}},
 		"cluster size":     {map[string]string{"a*": s}, []string{"--cluster-size", "5000"}, []string{"cluster size", "powers of two"}},
 		"bad cluster size": {map[string]string{"a*": s}, []string{"--cluster-size", "big"}, []string{"cluster-size", "big"}},

@@ -1,0 +1,64 @@
+package bootprof
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+)
+
+// TestLinuxImage boots an image with Debian's kernel and a RAMFS image, whose first program is the app.
+func TestLinuxImage(t *testing.T) {
+	needQEMU(t)
+	kernel := linuxKernel(t)
+	need(t, "cc", "gcc")
+	dir := t.TempDir()
+	app, img := filepath.Join(dir, "app"), filepath.Join(dir, "odd, name.img")
+	if err := os.MkdirAll(filepath.Join(app, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(dir, "main.c")
+	if err := os.WriteFile(source, []byte(`#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+	char line[80] = "";
+	for (int i = 0; i < argc; i++) dprintf(1, "arg <%s>\n", argv[i]);
+	FILE *f = fopen("/data", "r");
+	if (f) fgets(line, sizeof line, f);
+	dprintf(1, "env <%s> pid %d data <%s>\n", getenv("GREETING"), getpid(), line);
+	return 7;
+}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := exec.Command("cc", "-static", "-O1", "-o", filepath.Join(app, "bin", "hello"), source).CombinedOutput(); err != nil {
+		t.Fatalf("cc: %v\n%s", err, msg)
+	}
+	if err := os.WriteFile(filepath.Join(app, "data"), []byte("in RAM"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := imgbuild.Main([]string{"--kernel", kernel, "--flavour", "linux", "--ramfs", "--compress=lz4", "--cmd", `hello "two words" x="a b"`, "--env", "GREETING=hi there", "-o", img, app}, &out, &out); code != 0 {
+		t.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
+	}
+	code, o, stderr := boot(t, img, "-n", "1", "--counting", "0", "--until", "exit", "--", "more")
+	if o == nil || o.Output == nil {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	want := "arg </bin/hello>\narg <two words>\narg <x=a b>\narg <more>\nenv <hi there> pid 1 data <in RAM>\n"
+	if text := strings.ReplaceAll(*o.Output, "\r", ""); !strings.Contains(text, want) {
+		t.Errorf("the app did not print %q:\n%s", want, text)
+	}
+	if code != 1 || o.ExitCode == nil || *o.ExitCode != 7 || o.Flavour != "linux" {
+		t.Errorf("exit code %d, of the app %v, flavour %s", code, o.ExitCode, o.Flavour)
+	}
+	// A dry run names no file that is gone when it is pasted.
+	code, line, stderr := bootprof(t, "qemu", "--dry-run", "--accel", "tcg", img)
+	if code != 0 || strings.Contains(line, "/proc/") || !strings.Contains(line, "dd if=") || !strings.Contains(line, "rdinit=/bin/hello") {
+		t.Errorf("dry run: exit code %d\n%s%s", code, line, stderr)
+	}
+}

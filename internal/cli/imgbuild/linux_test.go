@@ -1,0 +1,98 @@
+package imgbuild
+
+import (
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// linuxKernelFile writes the least that passes for a Linux kernel.
+func linuxKernelFile(t *testing.T) string {
+	b := make([]byte, 5*512)
+	b[0x1f1], b[0x1fe], b[0x1ff], b[0x207], b[0x211] = 4, 0x55, 0xaa, 2, 1
+	b[0x206] = 15
+	copy(b[0x202:], "HdrS")
+	name := filepath.Join(t.TempDir(), "vmlinuz")
+	if err := os.WriteFile(name, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestRAMFS(t *testing.T) {
+	needTool(t, "cpio", "cpio")
+	app := folder(t, map[string]string{"a/b": "x", "c*": "y"})
+	out := filepath.Join(t.TempDir(), "x.cpio")
+	imgbuild(t, 0, "--no-kernel", "--ramfs", "-o", out, app)
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("cpio", "-t", "--quiet")
+	cmd.Stdin = f
+	list, err := cmd.Output()
+	if got := string(list); err != nil || got != ".\na\na/b\nc\n" {
+		t.Errorf("cpio -t: %q, %v", got, err)
+	}
+	for _, codec := range []string{"", "=gzip", "=zstd", "=lz4"} {
+		imgbuild(t, 0, "--no-kernel", "--ramfs", "--compress"+codec, "-o", out, app)
+		imgbuild(t, 0, "verify", out)
+		for i, want := range []string{"x", "y"} {
+			got, _ := imgbuild(t, 0, "cat", out, []string{"a/b", "c"}[i])
+			if got != want {
+				t.Errorf("%q: content %q, want %q", codec, got, want)
+			}
+		}
+	}
+}
+
+func TestLinuxFlavour(t *testing.T) {
+	kernel := linuxKernelFile(t)
+	img := filepath.Join(t.TempDir(), "x.img")
+	build := func(code int, files map[string]string, args ...string) string {
+		t.Helper()
+		_, stderr := imgbuild(t, code, append([]string{"--kernel", kernel, "--flavour", "linux", "-o", img, folder(t, files)}, args...)...)
+		return stderr
+	}
+	s := string(hello)
+	build(0, map[string]string{"bin/app*": s}, "--ramfs", "--compress", "--append", "console=ttyS0 debug")
+	imgbuild(t, 0, "verify", img)
+	list, _ := imgbuild(t, 0, "ls", "-l", img)
+	contains(t, "the root", list, "init -> /bin/app")
+	list, _ = imgbuild(t, 0, "ls", "-l", img, "/dev")
+	contains(t, "/dev", list, "crw-------", "console")
+	text, _ := imgbuild(t, 0, "inspect", "--json", img)
+	contains(t, "the parameters", text, `"append": "console=ttyS0 debug"`, `"/bin/app"`, `"linux"`)
+
+	// The app's own /init comes first, and stays.
+	build(0, map[string]string{"init*": "#!/bin/sh\n", "bin/sh*": s, "bin/app*": s})
+	text, _ = imgbuild(t, 0, "inspect", "--json", img)
+	contains(t, "the parameters", text, `"/init"`)
+	list, _ = imgbuild(t, 0, "cat", img, "init")
+	contains(t, "/init", list, "#!/bin/sh")
+
+	dynamic := string(program(elf.EM_X86_64, "/lib64/ld.so"))
+	build(0, map[string]string{"app*": dynamic, "lib64/ld.so*": s}, "--cmd", "/app")
+	for name, c := range map[string]struct {
+		files map[string]string
+		args  []string
+		want  string
+	}{
+		"library":     {map[string]string{"app*": dynamic}, nil, "needs /lib64/ld.so"},
+		"interpreter": {map[string]string{"app*": "#!/bin/sh -e\n"}, []string{"--cmd", "app"}, "needs /bin/sh"},
+		"machine":     {map[string]string{"app*": string(program(elf.EM_AARCH64, ""))}, nil, "another machine"},
+		"rofs":        {map[string]string{"app*": s}, []string{"--rofs"}, "Linux cannot mount it"},
+		"cwd":         {map[string]string{"app*": s, "d/x": ""}, []string{"--cwd", "/d"}, "working directory"},
+		"kernel":      {map[string]string{"app*": s}, []string{"--kernel", os.Args[0]}, "kernel"},
+	} {
+		if stderr := build(2, c.files, c.args...); !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: %s", name, stderr)
+		}
+	}
+	_, stderr := imgbuild(t, 2, "--append", "x", folder(t, map[string]string{"app*": s}))
+	contains(t, "the error", stderr, "--append", "linux")
+}
