@@ -24,7 +24,7 @@ type plan struct {
 	strings  stringTable
 	clusters []format.Cluster // filled in as the data is written; those of tails are appended
 	files    []file           // with content, in the order of the tree
-	order    []run            // of all content
+	order    []stretch            // of all content
 	twins    []twin           // tails that are equal to another
 	tailRoom int              // length of a cluster of tails
 	maxLog   uint8
@@ -59,8 +59,8 @@ const maxInline = 128
 // raw says whether a cluster is stored as it is.
 func (f *file) raw(index int64) bool { return f.stored || f.used[index] }
 
-// run is a run of a file's clusters.
-type run struct {
+// stretch is a run of a file's clusters.
+type stretch struct {
 	f        *file
 	from, to int64
 }
@@ -307,7 +307,7 @@ func (p *plan) content(o *Options) error {
 			}
 			end := (f.entry.Size-1)>>f.log + 1
 			if f.used == nil {
-				p.order = append(p.order, run{f, 0, end})
+				p.order = append(p.order, stretch{f, 0, end})
 				continue
 			}
 			for k := range end {
@@ -340,7 +340,7 @@ func (p *plan) add(f *file, from, to int64) {
 		p.order[n-1].to = to
 		return
 	}
-	p.order = append(p.order, run{f, from, to})
+	p.order = append(p.order, stretch{f, from, to})
 }
 
 // planFile decides how a file is stored.

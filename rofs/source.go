@@ -62,7 +62,7 @@ func (r *fileReader) send(j *job) {
 }
 
 // read makes jobs of a run of a file's clusters.
-func (r *fileReader) read(x *run) error {
+func (r *fileReader) read(x *stretch) error {
 	f := x.f
 	size := f.entry.Size
 	src, err := f.entry.Source()
