@@ -164,7 +164,7 @@ func (n *Node) WriteAt(p []byte, off uint64) (int, Errno) {
 		return 0, EINVAL
 	case len(p) == 0:
 		return 0, 0
-	case off > FileMax || uint64(len(p)) > FileMax-off:
+	case off > n.fs.max || uint64(len(p)) > n.fs.max-off:
 		return 0, EFBIG
 	}
 	n.touch()
@@ -207,7 +207,7 @@ func (n *Node) Truncate(size uint64) Errno {
 		return EISDIR
 	case !n.is(TypeReg):
 		return EINVAL
-	case size > FileMax:
+	case size > n.fs.max:
 		return EFBIG
 	}
 	n.touch()

@@ -59,6 +59,7 @@ type Options struct {
 	Limit  uint64       // bytes of data, names and attributes in all, snapshots' data included; 0: what Memory has
 	Now    func() int64 // clock; nil: always 0
 	Mode   uint32       // permission bits of the root, 0 stands for 0755
+	Max    uint64       // largest size of a file; 0: FileMax
 }
 
 // FS is a file system.
@@ -66,6 +67,7 @@ type FS struct {
 	mem     Memory
 	now     func() int64
 	limit   uint64
+	max     uint64 // size of a file
 	lastIno uint64
 	pages   uint64 // taken from mem
 	meta    uint64 // bytes of names and the like
@@ -77,7 +79,7 @@ type FS struct {
 
 // New returns an empty file system.
 func New(o Options) *FS {
-	f := &FS{mem: o.Memory, now: o.Now, limit: o.Limit, gen: 1}
+	f := &FS{mem: o.Memory, now: o.Now, limit: o.Limit, max: o.Max, gen: 1}
 	if f.mem == nil {
 		f.mem = NewPool(nil)
 	}
@@ -86,6 +88,9 @@ func New(o Options) *FS {
 	}
 	if f.limit == 0 {
 		f.limit = 1 << 63
+	}
+	if f.max == 0 || f.max > FileMax {
+		f.max = FileMax
 	}
 	if o.Mode == 0 {
 		o.Mode = 0o755
