@@ -24,7 +24,7 @@ type plan struct {
 	strings  stringTable
 	clusters []format.Cluster // filled in as the data is written; those of tails are appended
 	files    []file           // with content, in the order of the tree
-	order    []stretch            // of all content
+	order    []stretch        // of all content
 	twins    []twin           // tails that are equal to another
 	tailRoom int              // length of a cluster of tails
 	maxLog   uint8

@@ -30,6 +30,7 @@ type buildOptions struct {
 	compress     string
 	clusterSize  appconfig.Size
 	raw, exclude []string
+	place        placement
 	noKernel     bool
 	kernel       string
 	flavour      string
@@ -58,10 +59,11 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.rofs, "rofs", false, "root is a compressed read-only file system (the default)")
 	f.BoolVar(&o.ramfs, "ramfs", false, "root is a RAM file system")
 	f.StringVar(&o.fs, "fs", "", "root is the file system of this `MODULE`: "+strings.Join(fsmod.Names(), ", "))
-	f.StringVar(&o.compress, "compress", "", "compress the root, with a `CODEC` if named: "+strings.Join(allCodecs(), ", "))
+	f.StringVar(&o.compress, "compress", "", "compress the root, with a `CODEC[:LEVEL]` if named: "+strings.Join(allCodecs(), ", ")+" or none")
 	f.Lookup("compress").NoOptDefVal = string(appconfig.CompressDefault)
 	f.Var(&o.clusterSize, "cluster-size", "content bytes compressed together, as 64K")
 	f.StringArrayVar(&o.raw, "raw", nil, "store files that match `GLOB` uncompressed; may repeat")
+	o.place.flags(cmd)
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches `GLOB`; may repeat")
 	f.BoolVar(&o.noKernel, "no-kernel", false, "write the file system alone")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel `FILE` instead of the built-in one")
@@ -308,7 +310,10 @@ func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 	if err != nil {
 		return err
 	}
-	codec := first(o.compress, string(c.Compress))
+	codec, level, err := splitCodec(first(o.compress, string(c.Compress)))
+	if err != nil {
+		return err
+	}
 	switch codec {
 	case string(appconfig.CompressNone):
 		codec = ""
@@ -321,13 +326,19 @@ func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 	if codec != "" && !slices.Contains(m.Codecs(), codec) {
 		return usagef("compression %q is not supported by %s; available: %s", codec, name, strings.Join(m.Codecs(), ", "))
 	}
+	if level != 0 && codec == "" {
+		return usagef("no compression has no level %d", level)
+	}
 	size := int64(first(o.clusterSize, c.ClusterSize))
 	if size > 1<<30 {
 		return usagef("cluster size %d: the most is 1G", size)
 	}
 	raw := append(slices.Clone(c.Raw), o.raw...)
 	p.spec.Module = m
-	p.spec.Options = fsmod.Options{Codec: codec, ClusterSize: int(size)}
+	p.spec.Options = fsmod.Options{Codec: codec, Level: level, ClusterSize: int(size)}
+	if err := o.place.apply(name, &p.spec.Options); err != nil {
+		return err
+	}
 	if len(raw) > 0 {
 		p.spec.Params.Root.Raw = raw
 		p.spec.Options.Raw = func(name string) bool { return appconfig.Glob(raw, name) }
