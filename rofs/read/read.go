@@ -26,6 +26,17 @@ type Options struct {
 	// Direct reads what is stored of each cluster by itself, so that segments are of metadata only: for a device whose
 	// requests cost less than what else lies in a segment.
 	Direct bool
+	// Meta, if any, keeps metadata blocks instead of segments, for several FS at once.
+	Meta Meta
+}
+
+// Block is a metadata block that was verified and is never written again.
+type Block [format.BlockSize]byte
+
+// Meta keeps metadata blocks by their number, the offset in the image over format.BlockSize. It may forget any.
+type Meta interface {
+	Get(number uint64) *Block // nil: not there
+	Put(number uint64, b *Block)
 }
 
 // FS is an open image. It must not be used by two goroutines at once.
@@ -34,15 +45,16 @@ type FS struct {
 	size     uint64 // bytes that may be read
 	segLog   uint
 	direct   bool
+	meta     Meta
 	segs     []segment
 	tick     uint32
 	tables   [format.NumTables]table
 	Super    format.Superblock // verified; read only
 	packed   []byte            // stored bytes of a cluster that do not lie in one segment
 	zstd     *zstdblock.Decoder
-	decoded  []byte            // last cluster that ReadAt had to decode whole
-	decodedN uint64            // its record in the cluster table, plus one; 0 is none
-	decodedL uint64            // its length
+	decoded  []byte // last cluster that ReadAt had to decode whole
+	decodedN uint64 // its record in the cluster table, plus one; 0 is none
+	decodedL uint64 // its length
 }
 
 type segment struct {
@@ -62,7 +74,7 @@ func Open(dev Device, size int64, o Options) (*FS, error) {
 	if o.SegmentSize == 0 {
 		o.SegmentSize = 32 << 10
 	}
-	f := &FS{dev: dev, size: uint64(size), direct: o.Direct}
+	f := &FS{dev: dev, size: uint64(size), direct: o.Direct, meta: o.Meta}
 	for 1<<f.segLog < o.SegmentSize {
 		f.segLog++
 	}
@@ -178,28 +190,49 @@ func (f *FS) block(t *table, i uint32) ([]byte, error) {
 	if off >= f.size {
 		return nil, format.Corrupt(int64(off), "metadata block", format.ErrFormat)
 	}
+	if f.meta != nil {
+		m := f.meta.Get(off >> format.BlockLog)
+		if m == nil {
+			m = new(Block)
+			if err := f.readFull(m[:], off); err != nil {
+				return nil, err
+			}
+			if err := verify(m[:], t, i, off); err != nil {
+				return nil, err
+			}
+			f.meta.Put(off>>format.BlockLog, m)
+		}
+		return m[:format.HeaderSize+(*format.Header)(m[:]).Used()], nil
+	}
 	g, err := f.segment(off >> f.segLog)
 	if err != nil {
 		return nil, err
 	}
 	pos := off & (1<<f.segLog - 1)
 	b := g.mem[pos : pos+format.BlockSize]
-	h := (*format.Header)(b)
-	used := format.HeaderSize + uint32(h.Used())
-	if used > format.BlockSize {
-		return nil, format.Corrupt(int64(off), "metadata block", format.ErrFormat)
-	}
-	b = b[:used]
 	if bit := uint32(1) << (pos >> format.BlockLog); g.verified&bit == 0 {
-		if h.CRC() != format.Checksum(b[4:]) {
-			return nil, format.Corrupt(int64(off), "metadata block", format.ErrChecksum)
-		}
-		if h.Magic() != t.magic || h.Index() != i {
-			return nil, format.Corrupt(int64(off), "metadata block", format.ErrFormat)
+		if err := verify(b, t, i, off); err != nil {
+			return nil, err
 		}
 		g.verified |= bit
 	}
-	return b, nil
+	return b[:format.HeaderSize+(*format.Header)(b).Used()], nil
+}
+
+// verify checks the block b, which is block i of table t and lies at off.
+func verify(b []byte, t *table, i uint32, off uint64) error {
+	h := (*format.Header)(b)
+	used := format.HeaderSize + uint32(h.Used())
+	if used > format.BlockSize {
+		return format.Corrupt(int64(off), "metadata block", format.ErrFormat)
+	}
+	if h.CRC() != format.Checksum(b[4:used]) {
+		return format.Corrupt(int64(off), "metadata block", format.ErrChecksum)
+	}
+	if h.Magic() != t.magic || h.Index() != i {
+		return format.Corrupt(int64(off), "metadata block", format.ErrFormat)
+	}
+	return nil
 }
 
 // record returns record i of a table, valid until the next call.

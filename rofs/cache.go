@@ -1,0 +1,180 @@
+package rofs
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/firstlight-boot/firstlight/blockcache"
+	"github.com/firstlight-boot/firstlight/rofs/format"
+	"github.com/firstlight-boot/firstlight/rofs/read"
+)
+
+// cacheBytes bounds the decoded clusters that an open image keeps: 512 of the default size.
+const cacheBytes = 32 << 20
+
+// The cache's key of a cluster is the number of its record in the cluster table, so that files that share it share memory.
+type cache = blockcache.Cache[[]byte]
+
+func newCache(f *FS) *cache {
+	return blockcache.New[[]byte]((*store)(f), blockcache.Options{Limit: cacheBytes, Shards: 16, Peeks: 64})
+}
+
+// metaBlocks bounds the metadata blocks that an open image keeps.
+const metaBlocks = 2048
+
+// meta keeps metadata blocks: each has one place, by its number, and the last one that came has it. Memory that a reader
+// still sees is the garbage collector's.
+type meta []atomic.Pointer[metaBlock]
+
+type metaBlock struct {
+	number uint64
+	block  *read.Block
+}
+
+func newMeta(size uint64) meta {
+	n := 1
+	for n < metaBlocks && uint64(n)<<format.BlockLog < size {
+		n *= 2
+	}
+	return make(meta, n)
+}
+
+// Get implements read.Meta.
+func (m meta) Get(number uint64) *read.Block {
+	if b := m[number&uint64(len(m)-1)].Load(); b != nil && b.number == number {
+		return b.block
+	}
+	return nil
+}
+
+// Put implements read.Meta.
+func (m meta) Put(number uint64, b *read.Block) {
+	m[number&uint64(len(m)-1)].Store(&metaBlock{number, b})
+}
+
+// store is the FS as its cache sees it.
+type store FS
+
+// buffers are what blocks gave back, for all images: by log2 of their length.
+var buffers [format.MaxClusterLog + 1]sync.Pool
+
+// Alloc implements blockcache.Store. What is too odd for another block to use is made by the byte.
+func (s *store) Alloc(size int) ([]byte, bool) {
+	if log := bits.TrailingZeros(uint(size)); 1<<log == size && log < len(buffers) {
+		if p, ok := buffers[log].Get().(*byte); ok {
+			return unsafe.Slice(p, size), true
+		}
+	}
+	return make([]byte, size), true
+}
+
+// Free implements blockcache.Store.
+func (s *store) Free(b []byte, size int) {
+	if log := bits.TrailingZeros(uint(size)); 1<<log == size && log < len(buffers) {
+		buffers[log].Put(unsafe.SliceData(b))
+	}
+}
+
+// Load implements blockcache.Store.
+func (s *store) Load(k blockcache.Key, b []byte, size int) error {
+	f := (*FS)(s)
+	rd, err := f.reader()
+	if err != nil {
+		return err
+	}
+	defer f.pool.Put(rd)
+	var c format.Cluster
+	if err := rd.Record(k.ID, &c); err != nil {
+		return err
+	}
+	return rd.Decode(&c, b)
+}
+
+// readAt reads from byte off of the regular file n into p and returns how many bytes it read: fewer than len(p) only at the
+// end of the file, without an error, or with the error that stopped it.
+//
+// Whole clusters that are not in memory are decoded to where they are wanted; of others the rest is kept for who comes next.
+func (f *FS) readAt(n *format.Inode, p []byte, off int64) (done int, err error) {
+	if off < 0 || uint64(off) >= n.Size() {
+		return 0, nil
+	}
+	p = p[:min(uint64(len(p)), n.Size()-uint64(off))]
+	log := n.ClusterLog()
+	for done < len(p) && err == nil {
+		at := uint64(off) + uint64(done)
+		index, skip := at>>log, int(at&(1<<log-1))
+		want := int(min(n.Size()-index<<log, 1<<log))
+		rest := p[done:]
+		rest = rest[:min(len(rest), want-skip)]
+		record, from, ok := read.Place(n, index)
+		if ok {
+			ok = false // until it was found in the cache
+			if b, slot := f.cache.Peek(blockcache.Key{ID: record}); b != nil {
+				ok = part(rest, b.Mem, n, from, skip, want)
+				f.cache.Done(slot)
+			} else if len(rest) < want || n.Layout() == format.LayoutTail {
+				ok, err = f.load(n, record, rest, from, skip, want)
+			}
+		}
+		if !ok && err == nil {
+			err = f.leaf(n, rest, int64(at))
+		}
+		if err == nil {
+			done += len(rest)
+		}
+	}
+	return done, err
+}
+
+// part copies to p from byte skip on of the cluster of the file n that is the want bytes from byte from of b. A b that does
+// not fit to the file is another's whose record is the same, in an image that is damaged or odd.
+func part(p, b []byte, n *format.Inode, from, skip, want int) bool {
+	if from+want > len(b) || n.Layout() == format.LayoutClusters && want < len(b) {
+		return false
+	}
+	copy(p, b[from+skip:])
+	return true
+}
+
+// leaf reads what is in no cluster that could be kept, or a whole cluster, without the cache.
+func (f *FS) leaf(n *format.Inode, p []byte, off int64) error {
+	rd, err := f.reader()
+	if err != nil {
+		return err
+	}
+	defer f.pool.Put(rd)
+	_, err = rd.ReadAt(n, p, off)
+	return err
+}
+
+// load is part of a cluster that is not in memory. What cannot be kept is for leaf.
+func (f *FS) load(n *format.Inode, record uint64, p []byte, from, skip, want int) (bool, error) {
+	size := want
+	if n.Layout() == format.LayoutTail { // a cluster of tails has a length of its own
+		rd, err := f.reader()
+		if err != nil {
+			return false, err
+		}
+		var c format.Cluster
+		err = rd.Record(record, &c)
+		f.pool.Put(rd)
+		if err != nil {
+			return false, err
+		}
+		if size = int(c.Size()); size == 0 || size > 1<<format.MaxClusterLog {
+			return false, nil
+		}
+	}
+	b, err := f.cache.Get(blockcache.Key{ID: record}, size)
+	if err != nil {
+		if err == blockcache.ErrFull {
+			err = nil
+		}
+		return false, err
+	}
+	ok := part(p, b.Mem, n, from, skip, want)
+	f.cache.Drop(b)
+	return ok, nil
+}
