@@ -2,7 +2,6 @@ package rofs
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -105,8 +104,7 @@ func (r *Recovered) Content(ctx context.Context, path string, w File) (list []Lo
 			continue
 		}
 		if k := len(list) - 1; k >= 0 && list[k].Offset+list[k].Length == off {
-			list[k].Length += length
-			list[k].Why = fmt.Sprintf("lost clusters, the last because of %s", why)
+			list[k].Length += length // for the reason of the first, or a like one
 		} else {
 			list = append(list, Lost{Path: path, Inode: ino, Offset: off, Length: length, Why: why})
 		}

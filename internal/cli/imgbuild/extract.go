@@ -54,6 +54,7 @@ type extractor struct {
 	asRoot   bool
 	warn     func(error)
 	warnings int
+	content  func(context.Context, *tree.Entry, *os.File) error // writes a regular file's; nil: what its Source has
 }
 
 // errSkipped says that the host does not let an entry, or part of it, be as in the image.
@@ -172,17 +173,24 @@ func (x *extractor) inParent(e *tree.Entry, f func(*os.File) error) error {
 
 // file extracts a regular file.
 func (x *extractor) file(e *tree.Entry, name string) (err error) {
-	src, err := x.t.Open(e.Path)
-	if err != nil {
-		return err
+	content := x.content
+	if content == nil {
+		src, err := x.t.Open(e.Path)
+		if err != nil {
+			return err
+		}
+		defer src.Close()
+		content = func(ctx context.Context, _ *tree.Entry, f *os.File) error {
+			_, err := io.Copy(f, contextReader{ctx, src})
+			return err
+		}
 	}
-	defer src.Close()
 	f, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.Copy(f, contextReader{x.ctx, src}); err != nil {
+	if err := content(x.ctx, e, f); err != nil {
 		return err
 	}
 	return x.finish(f, name, e)

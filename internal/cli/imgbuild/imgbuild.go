@@ -120,7 +120,7 @@ run. SOURCE_DATE_EPOCH is honoured: later modification times are lowered to it.`
 	})
 	cmd.Version = toolVersion()
 	cmd.SetVersionTemplate("imgbuild {{.Version}}\n")
-	cmd.AddCommand(inspectCommand(), verifyCommand(), lsCommand(), catCommand(), extractCommand(), diffCommand())
+	cmd.AddCommand(inspectCommand(), verifyCommand(), lsCommand(), catCommand(), extractCommand(), diffCommand(), recoverCommand())
 	return cmd
 }
 
