@@ -31,6 +31,8 @@ type buildOptions struct {
 	clusterSize  appconfig.Size
 	raw, exclude []string
 	place        placement
+	osv          osvOptions
+	manifest     manifestOptions
 	noKernel     bool
 	kernel       string
 	flavour      string
@@ -51,12 +53,13 @@ type buildOptions struct {
 }
 
 // kernelFlags have no meaning without a kernel.
-var kernelFlags = []string{"kernel", "flavour", "append", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
+var kernelFlags = []string{"kernel", "boot-sector", "flavour", "append", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
 
 func (o *buildOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&o.rofs, "rofs", false, "root is a compressed read-only file system (the default)")
+	o.osv.flags(cmd)
 	f.BoolVar(&o.ramfs, "ramfs", false, "root is a RAM file system")
 	f.StringVar(&o.fs, "fs", "", "root is the file system of this `MODULE`: "+strings.Join(fsmod.Names(), ", "))
 	f.StringVar(&o.compress, "compress", "", "compress the root, with a `CODEC[:LEVEL]` if named: "+strings.Join(allCodecs(), ", ")+" or none")
@@ -65,10 +68,11 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.raw, "raw", nil, "store files that match `GLOB` uncompressed; may repeat")
 	o.place.flags(cmd)
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches `GLOB`; may repeat")
+	o.manifest.flags(cmd)
 	f.BoolVar(&o.noKernel, "no-kernel", false, "write the file system alone")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel `FILE` instead of the built-in one")
 	f.StringVar(&o.flavour, "flavour", image.FlavourNative, "what kind of kernel --kernel is: native, linux or osv")
-	f.StringVar(&o.line, "append", "", "the `PARAMETERS` of a kernel of flavour linux (default \""+image.LinuxAppend+"\")")
+	f.StringVar(&o.line, "append", "", "the `PARAMETERS` of a kernel of flavour linux or osv (default of linux \""+image.LinuxAppend+"\")")
 	f.StringVar(&o.cmd, "cmd", "", "the app's `COMMAND` with arguments, quoted as for a shell")
 	f.StringArrayVar(&o.env, "env", nil, "set `K=V` in the app's environment; may repeat")
 	f.StringVar(&o.cwd, "cwd", "", "the app's working `DIR`")
@@ -118,6 +122,10 @@ type plan struct {
 	spec   image.Spec
 	kernel kernelbuild.Kernel
 	bare   bool
+	osv    *image.OSv // of an image for OSv
+	notes  []string   // about a manifest
+
+	osvKernel string // path of the kernel file
 }
 
 func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
@@ -125,6 +133,9 @@ func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
 	p, err := o.plan(cmd, arg)
 	if err != nil {
 		return err
+	}
+	if !o.quiet {
+		printNotes(cmd.ErrOrStderr(), o.manifest.file, p.notes)
 	}
 	if o.dryRun {
 		if o.json {
@@ -138,6 +149,8 @@ func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
 	var res *image.Result
 	if p.bare {
 		res, err = image.WriteFSFile(ctx, p.output, p.spec)
+	} else if p.osv != nil {
+		res, err = image.WriteOSvFile(ctx, p.output, *p.osv, p.spec)
 	} else {
 		progress.say("kernel: " + p.kernel.Origin)
 		if p.spec.Kernel, err = p.kernel.Load(ctx); err != nil {
@@ -175,6 +188,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 	if o.rofs && o.ramfs || o.fs != "" && (o.rofs || o.ramfs) {
 		return nil, usagef("--rofs, --ramfs and --fs exclude each other: a root is one file system")
 	}
+	if o.manifest.file != "" && len(o.exclude) > 0 || o.manifest.file == "" && len(o.manifest.defines) > 0 {
+		return nil, usagef("--exclude is for folders, --define for --manifest")
+	}
 	if err := appconfig.CheckGlobs(append(slices.Clone(o.raw), o.exclude...)); err != nil {
 		return nil, usageError{err}
 	}
@@ -209,11 +225,22 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 		return nil, err
 	}
 	if !p.bare {
+		if err := o.osv.checkFlags(cmd, o.flavour, p.spec.Module.Name()); err != nil {
+			return nil, err
+		}
 		if err := o.planKernel(p); err != nil {
 			return nil, err
 		}
 	}
-	if p.app, err = loadApp(cmd.Context(), arg, o.outputFor(arg), o.exclude); err != nil {
+	if o.manifest.file != "" {
+		var order []string
+		if p.app, order, p.notes, err = o.manifest.load(cmd.Context(), arg); err == nil {
+			p.spec.Module = ordered(p.spec.Module, order)
+		}
+	} else {
+		p.app, err = loadApp(cmd.Context(), arg, o.outputFor(arg), o.exclude)
+	}
+	if err != nil {
 		return nil, err
 	}
 	p.output = o.output
@@ -229,6 +256,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 		return p, nil
 	}
 
+	if p.osv != nil {
+		return p, o.planOSv(p, words, env)
+	}
 	c := &p.app.config
 	if words == nil {
 		words = slices.Concat(c.Command, c.Args)
@@ -306,6 +336,10 @@ func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 	if o.ramfs {
 		name = "ramfs"
 	}
+	name, err := o.osv.module(name, o.flavour)
+	if err != nil {
+		return err
+	}
 	m, err := fsmod.Lookup(name)
 	if err != nil {
 		return err
@@ -357,9 +391,9 @@ func (o *buildOptions) planKernel(p *plan) (err error) {
 		}
 		check = image.CheckLinux
 	case image.FlavourOSv:
-		return usagef("kernel flavour %s is not there yet; available: %s, %s", o.flavour, image.FlavourNative, image.FlavourLinux)
+		return o.planOSvKernel(p)
 	default:
-		return usagef("kernel flavour %q is unknown; available: %s, %s", o.flavour, image.FlavourNative, image.FlavourLinux)
+		return usagef("kernel flavour %q is unknown; available: %s, %s, %s", o.flavour, image.FlavourNative, image.FlavourLinux, image.FlavourOSv)
 	}
 	if o.kernel == "" {
 		p.kernel, err = kernelbuild.Find()
@@ -458,6 +492,10 @@ type report struct {
 	Sources    []string          `json:"sources"`
 	Root       rootReport        `json:"root"`
 	Partitions []image.Partition `json:"partitions,omitempty"`
+	// Of an image for OSv: what its kernel is told, and how the image is booted.
+	CommandLine string   `json:"command_line,omitempty"`
+	Boot        []string `json:"boot,omitempty"`
+	Notes       []string `json:"notes,omitempty"` // what a manifest leaves out
 }
 
 type rootReport struct {
@@ -477,6 +515,10 @@ func (p *plan) report(res *image.Result) report {
 	}
 	r.Root.RootFS = image.RootFS{Module: s.Module.Name(), Codec: s.Options.Codec, ClusterSize: s.Options.ClusterSize, Raw: s.Params.Root.Raw}
 	r.Root.Entries, r.Root.ContentBytes = p.app.size()
+	r.Notes = p.notes
+	if p.osv != nil {
+		r.CommandLine, r.Boot = p.osv.CommandLine, p.osvBoot()
+	}
 	if res != nil {
 		r.ID, r.Bytes, r.Partitions = res.ID, res.Bytes, res.Partitions
 		r.Root.Bytes, r.Root.StoredBytes = res.Root.Bytes, res.Root.StoredBytes
@@ -577,6 +619,9 @@ func quoteWords(words []string) string {
 // summary is the one line that a successful build prints.
 func (p *plan) summary(res *image.Result) string {
 	r := p.report(res)
+	if p.osv != nil {
+		return p.osvSummary(&r, res)
+	}
 	s := fmt.Sprintf("%s: %s", p.output, formatSize(res.Bytes))
 	if !p.bare {
 		kernel := res.Partitions[slices.IndexFunc(res.Partitions, func(q image.Partition) bool { return q.Name == image.PartKernel })]

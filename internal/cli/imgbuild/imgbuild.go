@@ -111,8 +111,13 @@ run. SOURCE_DATE_EPOCH is honoured: later modification times are lowered to it.`
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              exactArgs(1, "an app: a folder, an ELF program or go:PACKAGE"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if o.manifest.file != "" {
+				return rangeArgs(0, 1, "at most the folder of the manifest's sources")(cmd, args)
+			}
+			return exactArgs(1, "an app: a folder, an ELF program or go:PACKAGE")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, strings.Join(args, "")) },
 	}
 	o.flags(cmd)
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

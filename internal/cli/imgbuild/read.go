@@ -22,12 +22,14 @@ import (
 // inspection is what inspect prints.
 type inspection struct {
 	Image      string            `json:"image"`
-	Kind       string            `json:"kind"` // "image" or "filesystem"
+	Kind       string            `json:"kind"` // "image", "osv" for an OSv disk, or "filesystem"
 	ID         string            `json:"id,omitempty"`
 	Bytes      int64             `json:"bytes"`
 	Params     *image.Params     `json:"params,omitempty"`
 	Partitions []image.Partition `json:"partitions,omitempty"`
 	Root       rootReport        `json:"root"`
+	// Of an OSv disk.
+	CommandLine string `json:"command_line,omitempty"`
 }
 
 func inspectCommand() *cobra.Command {
@@ -50,6 +52,10 @@ func inspectCommand() *cobra.Command {
 			in := inspection{Image: args[0], Kind: "filesystem", ID: img.ID(), Bytes: img.Size(), Params: img.Params}
 			in.Root.RootFS = image.RootFS{Module: m.Name()}
 			in.Root.Bytes = img.Size()
+			if img.OSv != nil {
+				in.Kind, in.CommandLine, in.Partitions = "osv", img.OSv.CommandLine, img.Partitions()
+				in.Root.Bytes = img.OSv.Root.Length
+			}
 			if img.Params != nil {
 				in.Kind = "image"
 				in.Root.RootFS = img.Params.Root
@@ -85,6 +91,9 @@ func (in *inspection) print(w io.Writer) error {
 			line("cwd", "%s", printable(p.Cwd))
 		}
 		printHints(line, p.Machine, printable(p.Ready), p.Budgets)
+	}
+	if in.CommandLine != "" {
+		line("command", "%s", printable(in.CommandLine))
 	}
 	line("root", "%s: %d entries, %s of content in %s", printable(describeRoot(in.Root.RootFS)), in.Root.Entries, formatSize(in.Root.ContentBytes), formatSize(in.Root.Bytes))
 	if len(in.Partitions) > 0 {
