@@ -1,13 +1,21 @@
 package ramfs
 
-// SetBase makes b the contents of an empty file without a copy of them. The file reads b until it is written, page by page;
-// b must not change. When the file needs none of it any more, and no snapshot does, release gets it back; it may be nil.
-func (n *Node) SetBase(b []byte, release func([]byte)) Errno {
+// Backing is memory that files have their contents in without a copy (SetBase).
+type Backing interface {
+	// Release gets back what a file had. Pages that Adopt gave away are no longer part of it.
+	Release(b []byte)
+	// Adopt turns PageSize bytes into a page of the file system's Memory; 0 says that it cannot.
+	Adopt(b []byte) Page
+}
+
+// SetBase makes b the contents of an empty file without a copy of them. The file reads b until a page of it is written or
+// owned; b must not change. When the file needs none of it any more, and no snapshot does, from gets it back; it may be nil.
+func (n *Node) SetBase(b []byte, from Backing) Errno {
 	if n.Type() != TypeReg || n.attr.Size != 0 || n.base != nil {
 		return EINVAL
 	}
 	n.touch()
-	n.base, n.release = b, release
+	n.base, n.backing = b, from
 	n.baseLen, n.attr.Size = uint64(len(b)), uint64(len(b))
 	n.dropBase()
 	return 0
@@ -20,8 +28,8 @@ func (n *Node) dropBase() {
 	}
 	b := n.base
 	n.base = nil
-	if n.release != nil {
-		n.release(b)
+	if n.backing != nil {
+		n.backing.Release(b)
 	}
 }
 

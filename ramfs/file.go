@@ -101,12 +101,17 @@ func (n *Node) own(page uint64, whole bool) (Page, Errno) {
 	if was != 0 {
 		base = n.fs.mem.Bytes(was)
 	}
-	p := n.fs.mem.Alloc(whole || len(base) >= PageSize)
-	if p == 0 {
-		return 0, ENOSPC
+	p := Page(0)
+	if was == 0 && len(base) >= PageSize && n.old == nil && n.backing != nil {
+		p = n.backing.Adopt(base[:PageSize])
 	}
-	if !whole {
-		copy(n.fs.mem.Bytes(p), base)
+	if p == 0 {
+		if p = n.fs.mem.Alloc(whole || len(base) >= PageSize); p == 0 {
+			return 0, ENOSPC
+		}
+		if !whole {
+			copy(n.fs.mem.Bytes(p), base)
+		}
 	}
 	l, k := n.table(page)
 	l.pages[k] = p

@@ -218,12 +218,12 @@ func TestBase(t *testing.T) {
 	set := func(name string) *Node {
 		t.Helper()
 		n := create(t, f.Root(), name, TypeReg)
-		ok(t, n.SetBase(base, func(b []byte) {
+		ok(t, n.SetBase(base, backing(func(b []byte) {
 			if !bytes.Equal(b, base) {
 				t.Error("other memory came back")
 			}
 			back++
-		}))
+		})))
 		return n
 	}
 	read := func(v View, want []byte) {
@@ -258,6 +258,12 @@ func TestBase(t *testing.T) {
 		t.Errorf("given back %d times", back)
 	}
 }
+
+// backing is called with what comes back.
+type backing func([]byte)
+
+func (f backing) Release(b []byte) { f(b) }
+func (backing) Adopt([]byte) Page  { return 0 }
 
 // TestPool takes and frees pages at random: blocks that become all free are gone at once, but for one.
 func TestPool(t *testing.T) {

@@ -135,7 +135,7 @@ type Node struct {
 	opens int
 	// base is memory with the start of the file's data, which it need not have in pages of its own (SetBase).
 	base    []byte
-	release func(base []byte)
+	backing Backing
 }
 
 // state is what a snapshot keeps of a node.
