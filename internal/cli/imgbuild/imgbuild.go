@@ -1,7 +1,7 @@
 // Package imgbuild is the command imgbuild: from an app to an image, and the verbs that read images.
 //
-// Exit codes: 0 fine; 1 the work failed, or verify found damage; 2 usage or bad input. diff, as diff(1): 0 the same,
-// 1 different, 2 trouble.
+// Exit codes: 0 fine; 1 the work failed, or verify found damage; 2 usage or bad input; 4 the host lacks a program. diff, as diff(1):
+// 0 the same, 1 different, 2 trouble.
 package imgbuild
 
 import (
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod" // the file system that images have
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/tree"
@@ -30,6 +31,7 @@ const (
 	exitFine   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitHost   = 4
 )
 
 // usageError is a mistake of the caller: exit code 2.
@@ -71,6 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "imgbuild: %v\n", err)
+	if errors.Is(err, hosttool.ErrMissing) {
+		return exitHost
+	}
 	if isUsage(err) {
 		return exitUsage
 	}

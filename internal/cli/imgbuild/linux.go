@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod" // a root in RAM, which is also Linux's initial RAM file system
+	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/tree"
 )

@@ -1,0 +1,113 @@
+package squashfsmod_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
+	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod"
+	"github.com/firstlight-boot/firstlight/tree"
+)
+
+func module(t *testing.T) fsmod.Module {
+	t.Helper()
+	fsmodtest.Need(t, "mksquashfs", "squashfs-tools")
+	m, err := fsmod.Lookup("squashfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// features are what a file system holds that is extracted again by this user.
+func features() fsmodtest.Feature {
+	has := fsmodtest.All &^ fsmodtest.FineMtime
+	if os.Getuid() != 0 {
+		has &^= fsmodtest.Owners | fsmodtest.Devices
+	}
+	return has
+}
+
+func forget(e *tree.Entry) {
+	if os.Getuid() != 0 {
+		e.UID, e.GID = 0, 0
+	}
+}
+
+func TestUnsquashfs(t *testing.T) {
+	m := module(t)
+	want := fsmodtest.Awkward(t, features())
+	for _, o := range []fsmod.Options{{}, {Codec: "gzip"}, {Codec: "lz4", ClusterSize: 4096}, {Codec: "lz4hc"}, {Codec: "zstd", Level: 3, ClusterSize: 1 << 20}, {Codec: "xz"}} {
+		b := fsmodtest.Write(t, m, want, o)
+		if p, err := fsmod.Probe(bytes.NewReader(b), int64(len(b))); err != nil || p == nil || p.Name() != "squashfs" {
+			t.Errorf("probe: %v, %v", p, err)
+		}
+		got := fsmodtest.Extracted(t, b, func(img, dir string) *exec.Cmd {
+			return exec.Command("unsquashfs", "-quiet", "-no-progress", "-force", "-dest", dir, img)
+		})
+		fsmodtest.Compare(t, got, want, forget)
+		if o.Codec != "zstd" {
+			continue
+		}
+		fsys, err := m.Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err = fsys.Tree(); err != nil {
+			t.Fatal(err)
+		}
+		fsmodtest.Compare(t, got, want, forget)
+		if problems, err := m.Check(t.Context(), bytes.NewReader(b), int64(len(b))); err != nil || len(problems) > 0 {
+			t.Errorf("check: %v, %v", problems, err)
+		}
+		b = bytes.Clone(b)
+		for i := 200; i < len(b)/2; i++ {
+			b[i] = 0xa5
+		}
+		if problems, err := m.Check(t.Context(), bytes.NewReader(b), int64(len(b))); err != nil || len(problems) == 0 {
+			t.Errorf("check of a damaged one: %v, %v", problems, err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	m := module(t)
+	tr := fsmodtest.Awkward(t, 0)
+	for want, o := range map[string]fsmod.Options{
+		"lzo": {Codec: "lzo"}, "cluster size 5000": {ClusterSize: 5000}, "level": {Codec: "lz4", Level: 3}, "hot": {Hot: func(string) bool { return true }},
+	} {
+		if _, err := m.Write(t.Context(), &fsmodtest.Memory{}, tr, o); !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if _, err := m.Write(t.Context(), &fsmodtest.Failing{Left: 100}, tr, fsmod.Options{}); !errors.Is(err, fsmodtest.ErrFull) {
+		t.Errorf("failing writer: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Write(ctx, &fsmodtest.Memory{}, tr, fsmod.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	future := fsmodtest.File("f", "x", 0o644)
+	future.ModTime = time.Now().Add(time.Hour)
+	late, err := tree.New(tr.Entries[0], future)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Write(t.Context(), &fsmodtest.Memory{}, late, fsmod.Options{}); !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), "future") {
+		t.Errorf("a file of the future: %v", err)
+	}
+	t.Setenv("PATH", "")
+	_, err = m.Write(t.Context(), &fsmodtest.Memory{}, tr, fsmod.Options{})
+	if !errors.Is(err, hosttool.ErrMissing) || !strings.Contains(err.Error(), "apt-get install squashfs-tools") {
+		t.Errorf("without a PATH: %v", err)
+	}
+}

@@ -1,0 +1,5 @@
+package bootprof
+
+import (
+	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod" // roots of images for Linux
+)
