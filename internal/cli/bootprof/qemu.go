@@ -344,6 +344,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	line := t.osvLine(o.line, o.disks, o.flavour)
 	p := &plan{target: t, until: o.until, timeout: o.timeout, profile: o.profile, io: o.io || o.profile.exact, mustIO: o.io}
 	var hints image.Machine
 	if t.params != nil {
@@ -377,7 +378,7 @@ func (o *qemuOptions) plan(args, appArgs []string) (*plan, error) {
 		}
 		f.Close()
 	}
-	c.Append = o.line
+	c.Append = line
 	if o.verbose && t.flavour == image.FlavourNative {
 		c.Append = strings.TrimSpace(c.Append + " verbose=1")
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod" // to tell a file system without a kernel from anything else
+	_ "github.com/firstlight-boot/firstlight/fsmod/rofs1mod" // the root of OSv's disks
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
@@ -71,6 +72,9 @@ func openImage(path string) (*target, error) {
 		return nil, usagef("%w; imgbuild makes images, and imgbuild verify says more about a damaged one", err)
 	}
 	defer img.Close()
+	if img.OSv != nil {
+		return nil, usagef("%s is a disk for OSv; boot it with --kernel loader-stripped.elf --flavour %s --disk %[1]s", path, flavourOSv)
+	}
 	if img.Params == nil {
 		return nil, usagef("%s is a file system without a kernel; boot it with --kernel KERNEL --disk %[1]s", path)
 	}
@@ -330,6 +334,27 @@ func (t *target) notes(p *elf.Prog) (pvh bool, err error) {
 		}
 	}
 	return pvh, nil
+}
+
+// osvLine returns the command line of an OSv kernel: the user's, or else the one on the first of the disks, if that is OSv's. A
+// kernel of unknown kind is OSv's if its disk is; the flag says otherwise.
+func (t *target) osvLine(line string, disks []string, flavour string) string {
+	if len(disks) == 0 || t.flavour != flavourOSv && (t.flavour != flavourOther || flavour != "") {
+		return line
+	}
+	img, err := image.Open(disks[0])
+	if err != nil {
+		return line // any disk will do, of which no more needs to be known
+	}
+	defer img.Close()
+	if img.OSv == nil {
+		return line
+	}
+	t.flavour = flavourOSv
+	if line == "" {
+		line = img.OSv.CommandLine
+	}
+	return line
 }
 
 // stem is the target's base name without its extension.

@@ -106,7 +106,7 @@ func TestOSvImage(t *testing.T) {
 		line, boot   string
 		root, loader int64
 	}{
-		{[]string{"--kernel", "loader-stripped.elf"}, "--rootfs=rofs /hello", "bootprof qemu --kernel loader-stripped.elf --flavour osv --disk app.img", 0x8000, 0},
+		{[]string{"--kernel", "loader-stripped.elf"}, "--rootfs=rofs /hello", "bootprof qemu --kernel loader-stripped.elf --flavour osv --machine q35 --disk app.img", 0x8000, 0},
 		{[]string{"--kernel", "loader.img", "--cmd", "/hello 'big world' 'a;b'", "--env", "A=b c", "--cwd", "/etc", "--append", "--bootchart"},
 			`--rootfs=rofs --bootchart --env=A=b\ c --cwd=/etc /hello "big world" "a;b"`, "qemu-system-x86_64 -M q35", 2 << 20, 65536},
 		{[]string{"--kernel", "lzloader.elf", "--boot-sector", "boot.bin", "--append", "--rootfs=rofs --nopci"}, "--rootfs=rofs --nopci /hello", "qemu-system-x86_64", 2 << 20, 65536},
