@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/firstlight-boot/firstlight/rofs"
@@ -62,7 +63,12 @@ const piece = 4 << 10
 // holds the image in memory, and all of it counts as read from the page cache.
 func Read(r io.ReaderAt, size int64, rounds int) (Figures, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	image := make([]byte, size)
+	// Not on the heap, whose size says how often it is collected.
+	image, err := syscall.Mmap(-1, 0, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return Figures{}, err
+	}
+	defer syscall.Munmap(image)
 	if _, err := io.ReadFull(io.NewSectionReader(r, 0, size), image); err != nil {
 		return Figures{}, err
 	}
@@ -264,11 +270,16 @@ func random(r io.ReaderAt, image []byte, list []cluster, rnd *rand.Rand, d *deco
 		}
 		return nil
 	}
+	if len(some)*largest > 64<<20 { // more than the cache holds: all are read into memory that was in use, and again none is there
+		if err := pass(len(some)); err != nil {
+			return err
+		}
+	}
 	cold, err := timed(func() error { return pass(len(some)) })
 	if err != nil {
 		return err
 	}
-	few, often := min(len(some), 128), 40
+	few, often := min(len(some), 64), 80
 	if err := pass(few); err != nil { // they are in memory from here on
 		return err
 	}

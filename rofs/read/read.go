@@ -45,6 +45,9 @@ type FS struct {
 	size     uint64 // bytes that may be read
 	segLog   uint
 	direct   bool
+	next     uint64 // where what was read last with direct ends
+	ahead    []byte // what was read in one piece with it, from aheadOff on
+	aheadOff uint64
 	meta     Meta
 	segs     []segment
 	tick     uint32
@@ -568,14 +571,16 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 	}
 	raw := c.Codec() == format.CodecRaw
 	pos := off & (1<<f.segLog - 1)
-	var src []byte
-	if pos+size <= 1<<f.segLog && !f.direct { // in one segment
+	src := f.inAhead(off, size)
+	switch {
+	case src != nil:
+	case pos+size <= 1<<f.segLog && !f.direct: // in one segment
 		g, err := f.segment(off >> f.segLog)
 		if err != nil {
 			return err
 		}
 		src = g.mem[pos : pos+size]
-	} else {
+	default:
 		if raw {
 			src = dst[:size]
 		} else {
@@ -614,6 +619,37 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 		return format.Corrupt(int64(off), "codec of a cluster", format.ErrUnsupported)
 	}
 	return nil
+}
+
+// aheadSize is how much is read at once, with Options.Direct, when what is stored is asked for in its order: it saves most of
+// the requests, and half of what they cost, and stays in a processor's cache.
+const aheadSize = 128 << 10
+
+// inAhead returns size stored bytes at off if they were read together with others, or are now, else nil.
+func (f *FS) inAhead(off, size uint64) []byte {
+	if !f.direct {
+		return nil
+	}
+	follows := off == f.next
+	f.next = off + size
+	if off < f.aheadOff || off+size > f.aheadOff+uint64(len(f.ahead)) {
+		if !follows || size > aheadSize/2 {
+			return nil
+		}
+		if cap(f.ahead) == 0 {
+			f.ahead = make([]byte, aheadSize)
+		}
+		n := f.size - off
+		if n > aheadSize {
+			n = aheadSize
+		}
+		f.ahead, f.aheadOff = f.ahead[:n], off
+		if f.readFull(f.ahead, off) != nil { // what is wanted may still be read by itself
+			f.ahead = f.ahead[:0]
+			return nil
+		}
+	}
+	return f.ahead[off-f.aheadOff:][:size]
 }
 
 // gather fills p from off: what is longer than a segment, and what Options.Direct says, straight from the device, else through
