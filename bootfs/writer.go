@@ -28,23 +28,19 @@ type Stats struct {
 	FileBytes  int64 // content of files, each name of one with several counted
 }
 
-// CanHold reports what of t the format cannot hold at all: the error names the first such entry and wraps ErrUnsupported. That
-// modes, owners, times and attributes are not stored, and that each hard link becomes a file, is no error.
-func CanHold(t *tree.Tree) error {
-	for i := range t.Entries {
-		e := &t.Entries[i]
-		var err error
-		switch typ := e.Mode.Type(); {
-		case typ != 0 && typ != fs.ModeDir && typ != fs.ModeSymlink:
-			err = fmt.Errorf("%w: it holds files, directories and symbolic links", ErrUnsupported)
-		case len(recordName(e)) > MaxName:
-			err = fmt.Errorf("%w: %q has %d bytes, the most is %d", ErrUnsupported, recordName(e), len(recordName(e)), MaxName)
-		}
-		if err != nil {
-			return &fs.PathError{Op: "bootfs", Path: e.Path, Err: err}
-		}
+// CanHold reports whether the format can hold e at all: the error wraps ErrUnsupported. That modes, owners, times and attributes
+// are not stored, and that each hard link becomes a file, is no error.
+func CanHold(e *tree.Entry) error {
+	var err error
+	switch typ := e.Mode.Type(); {
+	case typ != 0 && typ != fs.ModeDir && typ != fs.ModeSymlink:
+		err = fmt.Errorf("%w: it holds files, directories and symbolic links", ErrUnsupported)
+	case len(recordName(e)) > MaxName:
+		err = fmt.Errorf("%w: %q has %d bytes, the most is %d", ErrUnsupported, recordName(e), len(recordName(e)), MaxName)
+	default:
+		return nil
 	}
-	return nil
+	return &fs.PathError{Op: "bootfs", Path: e.Path, Err: err}
 }
 
 func recordName(e *tree.Entry) string {
@@ -59,8 +55,10 @@ func Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o Options) (Stats, 
 	if err := t.Validate(); err != nil {
 		return Stats{}, err
 	}
-	if err := CanHold(t); err != nil {
-		return Stats{}, err
+	for i := range t.Entries {
+		if err := CanHold(&t.Entries[i]); err != nil {
+			return Stats{}, err
+		}
 	}
 	list := plan(t, o.Order)
 	out := bufio.NewWriterSize(io.NewOffsetWriter(w, 0), 256<<10)

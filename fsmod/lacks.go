@@ -2,7 +2,9 @@ package fsmod
 
 import (
 	"io/fs"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/firstlight-boot/firstlight/tree"
 )
@@ -40,8 +42,9 @@ type Lacker interface {
 	Module
 	// Lacks tells what the format has no place for. What it reads back of that is the same for every entry.
 	Lacks() Attrs
-	// CanHold tells whether Write would take t: names, sizes and types included. The error names the first entry in the way.
-	CanHold(t *tree.Tree) error
+	// CanHold tells whether the format has a place for e at all, without what it lacks: for its type, name and size. The error
+	// names e.
+	CanHold(e *tree.Entry) error
 }
 
 // Lacks tells what m's format has no place for.
@@ -52,20 +55,23 @@ func Lacks(m Module) Attrs {
 	return 0
 }
 
-// Uses tells what of a set t makes use of; anything but root's files of the time 0 with the usual modes 0555 and, of a
-// link, 0777.
+// usual returns the permissions of e where a format has none.
+func usual(e *tree.Entry) fs.FileMode {
+	if e.Mode.Type() == fs.ModeSymlink {
+		return 0o777
+	}
+	return 0o555
+}
+
+// Uses tells what of all that t makes use of: of whatever Reduce would change, and of devices and pipes.
 func Uses(t *tree.Tree) (a Attrs) {
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		usual := fs.FileMode(0o555)
-		if e.Mode.Type() == fs.ModeSymlink {
-			usual = 0o777
-		}
 		for _, u := range []struct {
 			attr Attrs
 			used bool
 		}{
-			{Modes, e.Mode&^fs.ModeType != usual},
+			{Modes, e.Mode&^fs.ModeType != usual(e)},
 			{Owners, e.UID != 0 || e.GID != 0},
 			{Times, e.ModTime.Unix() != 0 || e.ModTime.Nanosecond() != 0},
 			{Nanoseconds, e.ModTime.Nanosecond() != 0},
@@ -80,4 +86,33 @@ func Uses(t *tree.Tree) (a Attrs) {
 		}
 	}
 	return a
+}
+
+// Reduce returns t without what is in a, as if it had been written to a format that lacks that and read again: everything is
+// root's, of the time 0, with the permissions 0555 or, of a link, 0777. Entries stay, devices and pipes included.
+func Reduce(t *tree.Tree, a Attrs) *tree.Tree {
+	r := &tree.Tree{Entries: slices.Clone(t.Entries)}
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		if a&Modes != 0 {
+			e.Mode = e.Mode.Type() | usual(e)
+		}
+		if a&Owners != 0 {
+			e.UID, e.GID = 0, 0
+		}
+		if a&Nanoseconds != 0 {
+			e.ModTime = time.Unix(e.ModTime.Unix(), 0)
+		}
+		if a&Times != 0 {
+			e.ModTime = time.Unix(0, 0)
+		}
+		if a&Xattrs != 0 {
+			e.Xattrs = nil
+		}
+		if a&HardLinks != 0 && e.HardLink != "" {
+			e.Source = t.Lookup(e.HardLink).Source
+			e.HardLink = ""
+		}
+	}
+	return r
 }

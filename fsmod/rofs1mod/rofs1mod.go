@@ -31,7 +31,7 @@ func (module) Lacks() fsmod.Attrs {
 }
 
 // CanHold implements fsmod.Lacker.
-func (module) CanHold(t *tree.Tree) error { return marked(rofs1.CanHold(t)) }
+func (module) CanHold(e *tree.Entry) error { return marked(rofs1.CanHold(e)) }
 
 func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
 	if o.Codec != "" || o.ClusterSize != 0 {

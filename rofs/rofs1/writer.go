@@ -33,23 +33,19 @@ type Stats struct {
 	StoredBytes int64 // what it takes: whole blocks
 }
 
-// CanHold reports what of t the format cannot hold at all: the error names the first such entry and wraps format.ErrUnsupported
-// or format.ErrTooLarge. That modes, owners, times and attributes are not stored is no error.
-func CanHold(t *tree.Tree) error {
-	for i := range t.Entries {
-		e := &t.Entries[i]
-		var err error
-		switch typ := e.Mode.Type(); {
-		case typ != 0 && typ != fs.ModeDir && typ != fs.ModeSymlink:
-			err = fmt.Errorf("%w: ROFS version 1 holds files, directories and symbolic links", format.ErrUnsupported)
-		case len(e.Path) > MaxPath:
-			err = fmt.Errorf("%w: a path of %d bytes, the most is %d", format.ErrTooLarge, len(e.Path), MaxPath)
-		}
-		if err != nil {
-			return &fs.PathError{Op: "rofs1", Path: e.Path, Err: err}
-		}
+// CanHold reports whether the format can hold e at all: the error wraps format.ErrUnsupported or format.ErrTooLarge. That modes,
+// owners, times and attributes are not stored is no error.
+func CanHold(e *tree.Entry) error {
+	var err error
+	switch typ := e.Mode.Type(); {
+	case typ != 0 && typ != fs.ModeDir && typ != fs.ModeSymlink:
+		err = fmt.Errorf("%w: ROFS version 1 holds files, directories and symbolic links", format.ErrUnsupported)
+	case len(e.Path) > MaxPath:
+		err = fmt.Errorf("%w: a path of %d bytes, the most is %d", format.ErrTooLarge, len(e.Path), MaxPath)
+	default:
+		return nil
 	}
-	return nil
+	return &fs.PathError{Op: "rofs1", Path: e.Path, Err: err}
 }
 
 // plan is where everything will be.
@@ -66,8 +62,10 @@ func Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o Options) (Stats, 
 	if err := t.Validate(); err != nil {
 		return Stats{}, err
 	}
-	if err := CanHold(t); err != nil {
-		return Stats{}, err
+	for i := range t.Entries {
+		if err := CanHold(&t.Entries[i]); err != nil {
+			return Stats{}, err
+		}
 	}
 	p := newPlan(t, o.Order)
 	e := emitter{ctx: ctx, w: bufio.NewWriterSize(io.NewOffsetWriter(w, 0), 256<<10), progress: o.Progress}
