@@ -11,6 +11,7 @@
 //	            kernel partition's offset; from 446: protective MBR, one partition of type 0xee; 510: 55 aa
 //	1           GPT header (UEFI 2.10, section 5.3.2)
 //	2-33        GPT partition entries, 128 of 128 bytes
+//	34          the signature, if there is one (docs/signing.md)
 //	40          partition params: JSON (Params), ends with a newline
 //	...         partitions kernel, initrd, root
 //	last 33     backup of the partition entries, then of the GPT header; the disk's size is a multiple of 4096 bytes

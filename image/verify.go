@@ -41,7 +41,13 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64) ([]Problem, error) {
 		if img.OSv != nil {
 			return verifyOSv(ctx, img)
 		}
-		return img.module.Check(ctx, r, size)
+		problems, err := img.module.Check(ctx, r, size)
+		if err != nil {
+			return problems, err
+		}
+		v := &verifier{ctx: ctx, r: r, size: size, problems: problems}
+		_, err = v.signature()
+		return v.problems, err
 	}
 
 	v := &verifier{ctx: ctx, r: r, size: size}
@@ -124,6 +130,10 @@ func (v *verifier) image(params []byte, p *Params) error {
 	}
 	d.protectiveMBR(sector)
 
+	signature, err := v.signature()
+	if err != nil {
+		return err
+	}
 	type piece struct {
 		at   int64
 		b    []byte // what must be there, or
@@ -135,6 +145,7 @@ func (v *verifier) image(params []byte, p *Params) error {
 		{446, sector[446:], 0, "boot sector: protective MBR"},
 		{SectorSize, primary[:SectorSize], 0, "GPT header"},
 		{2 * SectorSize, primary[SectorSize:], 0, "GPT entries"},
+		{signatureSector, nil, signature, ""},
 		{firstPartition, params, 0, "parameters"},
 	}
 	for _, q := range p.Partitions {

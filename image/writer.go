@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -27,6 +28,8 @@ type Spec struct {
 	Tree    *tree.Tree
 	Module  fsmod.Module
 	Options fsmod.Options
+	// Sign is the key that signs the image; nil signs nothing.
+	Sign ed25519.PrivateKey
 	// Sync waits until the image is on stable storage before it takes its name.
 	Sync bool
 }
@@ -47,7 +50,9 @@ var ErrInput = errors.New("cannot make an image of this")
 func WriteFile(ctx context.Context, path string, s Spec) (*Result, error) {
 	var res *Result
 	err := writeFile(ctx, path, s.Sync, func(w *pending) (err error) {
-		res, err = write(ctx, w, s)
+		if res, err = write(ctx, w, s); err == nil && s.Sign != nil {
+			err = Sign(ctx, w, res.Bytes, s.Sign)
+		}
 		return err
 	})
 	if err != nil {
@@ -57,20 +62,23 @@ func WriteFile(ctx context.Context, path string, s Spec) (*Result, error) {
 }
 
 // WriteFSFile writes the root file system alone to the file called path, as WriteFile does. Of s it uses Tree, Module,
-// Options and Sync.
+// Options, Sign and Sync.
 func WriteFSFile(ctx context.Context, path string, s Spec) (*Result, error) {
 	var res *Result
 	err := writeFile(ctx, path, s.Sync, func(w *pending) error {
 		r, err := s.Module.Write(ctx, w, s.Tree, s.Options)
+		if err == nil {
+			err = w.Truncate(r.Bytes)
+		}
+		if err == nil && s.Sign != nil {
+			err = Sign(ctx, w, r.Bytes, s.Sign)
+		}
 		if err != nil {
 			return err
 		}
 		sum, err := hashRange(ctx, w, 0, r.Bytes)
-		if err != nil {
-			return err
-		}
 		res = &Result{Bytes: r.Bytes, Root: r, Partitions: []Partition{{PartRoot, 0, r.Bytes, sum}}}
-		return w.Truncate(r.Bytes)
+		return err
 	})
 	if err != nil {
 		return nil, err

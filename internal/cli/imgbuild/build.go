@@ -46,6 +46,7 @@ type buildOptions struct {
 	maxMemory    appconfig.Size
 	maxInstr     int64
 	output       string
+	sign         string
 	sync         bool
 	dryRun       bool
 	json         bool
@@ -82,11 +83,12 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.Var(&o.maxMemory, "max-memory", "budget of a boot's memory, for bootprof")
 	f.Int64Var(&o.maxInstr, "max-instructions", 0, "budget of a boot's instructions, for bootprof")
 	f.StringVarP(&o.output, "output", "o", "", "write the image to `IMG` (default NAME.img)")
+	f.StringVar(&o.sign, "sign", "", "sign the image with the Ed25519 private key in the PEM file `KEY`")
 	f.BoolVar(&o.sync, "sync", false, "wait until the image is on stable storage")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	for name, ext := range map[string][]string{"kernel": {}, "output": {"img"}} {
+	for name, ext := range map[string][]string{"kernel": {}, "output": {"img"}, "sign": {}} {
 		if err := cmd.MarkFlagFilename(name, ext...); err != nil {
 			panic(err) // a flag's name is misspelt above
 		}
@@ -229,6 +231,14 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 			return nil, err
 		}
 		if err := o.planKernel(p); err != nil {
+			return nil, err
+		}
+	}
+	if o.sign != "" {
+		if p.osv != nil || p.bare && p.spec.Module.Name() != "rofs" {
+			return nil, usagef("--sign: only images with a kernel of flavour %s or %s, and ROFS alone, have a place for a signature", image.FlavourNative, image.FlavourLinux)
+		}
+		if p.spec.Sign, err = readKey(o.sign, image.ParsePrivateKey); err != nil {
 			return nil, err
 		}
 	}

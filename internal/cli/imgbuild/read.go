@@ -1,6 +1,7 @@
 package imgbuild
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -108,15 +109,24 @@ func (in *inspection) print(w io.Writer) error {
 
 func verifyCommand() *cobra.Command {
 	var asJSON, quiet bool
+	var keyFile string
 	cmd := &cobra.Command{
 		Use:   "verify IMG",
 		Short: "Check every bit of an image",
 		Long: `Check every bit of an image: boot sector, partition tables, digests, padding, and the file system.
 
-Each problem names its bytes. Exit code 0 when there is none, 1 when the image is damaged, 2 when it is no image.`,
-		Example: "  imgbuild verify app.img",
+Each problem names its bytes. With --key, the image must be signed with the private key that belongs to that public key. Exit code
+0 when all is well, 1 when the image is damaged, not signed or signed with another key, 2 when it is no image.`,
+		Example: "  imgbuild verify app.img\n  imgbuild verify --key release.key.pub app.img",
 		Args:    exactArgs(1, "one image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var key ed25519.PublicKey
+			if keyFile != "" {
+				var err error
+				if key, err = readKey(keyFile, image.ParsePublicKey); err != nil {
+					return err
+				}
+			}
 			problems, err := image.VerifyFile(cmd.Context(), args[0])
 			if errors.Is(err, fs.ErrNotExist) {
 				err = usageError{err}
@@ -124,16 +134,25 @@ Each problem names its bytes. Exit code 0 when there is none, 1 when the image i
 			if err != nil {
 				return withPath(args[0], err)
 			}
+			sig, err := checkSignature(cmd.Context(), args[0], key)
+			if err != nil {
+				return withPath(args[0], err)
+			}
+			refused := sig != nil && sig.err != nil
 			w := cmd.OutOrStdout()
 			if asJSON {
 				err = printJSON(w, struct {
-					Image    string          `json:"image"`
-					OK       bool            `json:"ok"`
-					Problems []problemReport `json:"problems"`
-				}{args[0], len(problems) == 0, reportProblems(problems)})
+					Image     string           `json:"image"`
+					OK        bool             `json:"ok"`
+					Signature *signatureReport `json:"signature,omitempty"`
+					Problems  []problemReport  `json:"problems"`
+				}{args[0], len(problems) == 0 && !refused, sig, reportProblems(problems)})
 			} else if !quiet {
-				if len(problems) == 0 {
+				if len(problems) == 0 && !refused {
 					_, err = fmt.Fprintf(w, "%s: fine\n", args[0])
+				}
+				if err == nil && sig != nil {
+					_, err = fmt.Fprintf(w, "%s: %v\n", args[0], sig)
 				}
 				for _, p := range problems {
 					if err == nil {
@@ -141,12 +160,13 @@ Each problem names its bytes. Exit code 0 when there is none, 1 when the image i
 					}
 				}
 			}
-			if err == nil && len(problems) > 0 {
+			if err == nil && (len(problems) > 0 || refused) {
 				err = exitError(exitFailed)
 			}
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&keyFile, "key", "", "the image must be signed by the owner of the Ed25519 public key in the PEM file `PUB`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing; the exit code tells")
 	return cmd
