@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/tree"
 )
@@ -40,11 +41,19 @@ func diffCommand() *cobra.Command {
 		Long: `Compare two images, file-system images or folders: which entries B has more (+), less (-) or otherwise (~) than A, and of
 two bootable images also kernel and parameters. A folder is taken as imgbuild would pack it.
 
+The two may be of different formats. What one of them has no place for, as modes and times in OSv's, is not compared, which is
+said on stderr if the other has it.
+
 Exit code 0 when they are the same, 1 when they differ, 2 when they cannot be compared.`,
 		Example: "  imgbuild diff old.img new.img\n  imgbuild diff app/ app.img",
 		Args:    exactArgs(2, "two images or folders"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			diffs, err := diff(cmd.Context(), args[0], args[1])
+			note := func(text string) {
+				if !quiet {
+					fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: %s\n", text)
+				}
+			}
+			diffs, err := diff(cmd.Context(), args[0], args[1], note)
 			if err == nil && asJSON {
 				err = printJSON(cmd.OutOrStdout(), diffs)
 			} else if err == nil && !quiet {
@@ -105,7 +114,60 @@ func (s *side) close() {
 	}
 }
 
-func diff(ctx context.Context, argA, argB string) ([]difference, error) {
+// format returns what a side is: "folder", or the module of its root.
+func (s *side) format() (string, error) {
+	if s.img == nil {
+		return "folder", nil
+	}
+	m, err := s.img.Module()
+	if err != nil {
+		return "", err
+	}
+	return m.Name(), nil
+}
+
+// lacks returns what a side's format has no place for.
+func (s *side) lacks() (fsmod.Attrs, error) {
+	if s.img == nil {
+		return 0, nil
+	}
+	m, err := s.img.Module()
+	if err != nil {
+		return 0, err
+	}
+	return fsmod.Lacks(m), nil
+}
+
+// level takes from both sides what one of them has no place for, and notes what is therefore not compared.
+func level(a, b *side, note func(string)) error {
+	lackA, err := a.lacks()
+	if err != nil {
+		return err
+	}
+	lackB, err := b.lacks()
+	if err != nil {
+		return err
+	}
+	if lackA == lackB {
+		return nil
+	}
+	ignored := lackA&fsmod.Uses(b.tree) | lackB&fsmod.Uses(a.tree)
+	if ignored &^= fsmod.Devices | fsmod.Pipes; ignored != 0 {
+		fa, err := a.format()
+		if err != nil {
+			return err
+		}
+		fb, err := b.format()
+		if err != nil {
+			return err
+		}
+		note(fmt.Sprintf("not compared, because not both of %s and %s have a place for it: %s", fa, fb, ignored))
+	}
+	a.tree, b.tree = fsmod.Reduce(a.tree, lackB), fsmod.Reduce(b.tree, lackA)
+	return nil
+}
+
+func diff(ctx context.Context, argA, argB string, note func(string)) ([]difference, error) {
 	a, err := openSide(ctx, argA)
 	if err != nil {
 		return nil, err
@@ -116,6 +178,9 @@ func diff(ctx context.Context, argA, argB string) ([]difference, error) {
 		return nil, err
 	}
 	defer b.close()
+	if err := level(a, b, note); err != nil {
+		return nil, err
+	}
 
 	diffs := []difference{} // an empty list is [] in JSON
 	if a.img != nil && b.img != nil && a.img.Params != nil && b.img.Params != nil {
