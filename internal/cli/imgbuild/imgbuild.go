@@ -130,7 +130,7 @@ run. SOURCE_DATE_EPOCH is honoured: later modification times are lowered to it.`
 	})
 	cmd.Version = toolVersion()
 	cmd.SetVersionTemplate("imgbuild {{.Version}}\n")
-	cmd.AddCommand(inspectCommand(), verifyCommand(), lsCommand(), catCommand(), extractCommand(), diffCommand(), convertCommand(), recoverCommand())
+	cmd.AddCommand(inspectCommand(), verifyCommand(), lsCommand(), catCommand(), extractCommand(), diffCommand(), convertCommand(), recoverCommand(), keygenCommand())
 	return cmd
 }
 
