@@ -11,7 +11,8 @@ type Params struct {
 	Hostname string
 	Verbose  bool
 
-	RootType         string // "" when nothing was said
+	RootType         string // "" when nothing was said; "initrd": the loader's module
+	RootFromVMM      bool   // the command line said it, not the image
 	RootOff, RootLen int64  // bytes on the disk
 
 	Disks   []MMIO   // virtio-mmio windows that the command line names
@@ -95,6 +96,7 @@ func (p *Params) word(w []byte, fromVMM bool) {
 		return
 	case "root":
 		if p.setRoot(value) {
+			p.RootFromVMM = fromVMM
 			return
 		}
 	case "init":
@@ -133,8 +135,12 @@ func (p *Params) setEnv(kv string) {
 	p.Env = append(p.Env, kv)
 }
 
-// setRoot reads TYPE:OFFSET:LENGTH.
+// setRoot reads TYPE:OFFSET:LENGTH, or initrd.
 func (p *Params) setRoot(v string) bool {
+	if v == "initrd" {
+		p.RootType, p.RootOff, p.RootLen = v, 0, 0
+		return true
+	}
 	n := 0
 	for n < len(v) && v[n] != ':' {
 		n++

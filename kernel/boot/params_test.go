@@ -22,13 +22,21 @@ func TestParse(t *testing.T) {
 		{`init=/bin/other arg= verbose=1`, Params{
 			Args: []string{"/bin/other", ""}, Env: []string{"A=1", "B=2"}, Verbose: true,
 		}},
+		{`root=initrd`, Params{
+			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, RootType: "initrd", RootFromVMM: true,
+		}},
+		{`root=ramfs:0x1000:5`, Params{
+			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, RootType: "ramfs", RootOff: 4096, RootLen: 5, RootFromVMM: true,
+		}},
 		{`what ever=1 root=rofs:1 virtio_mmio.device=512@zz:1 init\`, Params{
 			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"},
 			Unknown: []string{"what", "ever=1", "root=rofs:1", "virtio_mmio.device=512@zz:1", `init\`},
 		}},
 	} {
 		c.want.Cwd, c.want.Hostname = "/tmp", "h"
-		c.want.RootType, c.want.RootOff, c.want.RootLen = "rofs", 8192, 4096
+		if !c.want.RootFromVMM {
+			c.want.RootType, c.want.RootOff, c.want.RootLen = "rofs", 8192, 4096
+		}
 		got := Parse([]byte(area), []byte(c.cmdline))
 		if d := cmp.Diff(&c.want, got); d != "" {
 			t.Errorf("%q: (-want +got)\n%s", c.cmdline, d)

@@ -544,7 +544,7 @@ func (p *process) statfsNode(l *vfs.Loc, addr uint64) int64 {
 	}
 	set64(b[0:], m.Magic)
 	set64(b[8:], pageSize)
-	if m.Type == "tmpfs" {
+	if m.Type == "tmpfs" || m.Type == "ramfs" {
 		total, free := mem.Stats()
 		set64(b[16:], total/2)
 		set64(b[24:], min(free, total/2))

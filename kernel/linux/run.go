@@ -14,7 +14,6 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/devfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
-	"github.com/firstlight-boot/firstlight/kernel/vfs/rofsfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
 	"runtime"
 )
@@ -26,7 +25,7 @@ type Config struct {
 	Cwd      string   // "" is "/"
 	Hostname string   // "" is "firstlight"
 	Verbose  bool     // name system calls that are not there on the console
-	Root     vfs.Node // root directory of the read-only root
+	Root     *vfs.Mount
 }
 
 // process is the program.
@@ -79,8 +78,8 @@ func Run(cfg Config) {
 }
 
 // mount builds the tree: the root, and over it what it lacks.
-func (p *process) mount(root vfs.Node) {
-	p.ns = vfs.NewNamespace(&vfs.Mount{Type: "rofs", Magic: rofsfs.Magic, ReadOnly: true, Root: root})
+func (p *process) mount(root *vfs.Mount) {
+	p.ns = vfs.NewNamespace(root)
 	top := p.ns.Root
 	dev := p.ns.Mount(top, "dev", &vfs.Mount{Type: "devtmpfs", Magic: tmpfs.Magic, Root: devfs.Root()})
 	p.ns.Mount(dev, "shm", &vfs.Mount{Type: "tmpfs", Magic: tmpfs.Magic, Root: tmpfs.New(0o1777)})

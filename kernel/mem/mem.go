@@ -37,9 +37,10 @@ func (f Frame) words() *[512]uint64 {
 const isZero = 1
 
 var pool struct {
-	next, end uint64 // frames never used, whose contents are zero: [next, end)
-	free      Frame  // list of returned frames, linked through their first word
-	numFree   uint64 // length of that list
+	next, end uint64    // frames never used, whose contents are zero: [next, end)
+	spare     [2]uint64 // more of them, when those are used up
+	free      Frame     // list of returned frames, linked through their first word
+	numFree   uint64    // length of that list
 	total     uint64
 }
 
@@ -80,6 +81,9 @@ func KernelCall(nr, arg uint64) uint64 {
 			KernelFree(cache.frames[cache.n&(cacheSize-1)] &^ isZero)
 		}
 	case SysContig:
+		if arg > (pool.end-pool.next)/PageSize && arg <= (pool.spare[1]-pool.spare[0])/PageSize {
+			kernelSwap()
+		}
 		if arg <= (pool.end-pool.next)/PageSize {
 			f := pool.next
 			pool.next += arg * PageSize
@@ -96,6 +100,13 @@ func KernelInit(start, end uint64) {
 	pool.total = (pool.end - pool.next) / PageSize
 }
 
+// kernelSwap has frames come from the other piece of RAM.
+func kernelSwap() {
+	next, end := pool.next, pool.end
+	pool.next, pool.end = pool.spare[0], pool.spare[1]
+	pool.spare[0], pool.spare[1] = next, end
+}
+
 // kernelTake takes a frame, tagged isZero when it is.
 func kernelTake() Frame {
 	if f := pool.free; f != 0 {
@@ -104,7 +115,10 @@ func kernelTake() Frame {
 		return f
 	}
 	if pool.next >= pool.end {
-		return 0
+		kernelSwap()
+		if pool.next >= pool.end {
+			return 0
+		}
 	}
 	f := Frame(pool.next)
 	pool.next += PageSize
@@ -168,7 +182,7 @@ func Free(f Frame) {
 
 // Stats returns the number of frames under this package's management and how many of them are free.
 func Stats() (total, free uint64) {
-	return pool.total, (pool.end-pool.next)/PageSize + pool.numFree + uint64(cache.n)
+	return pool.total, (pool.end-pool.next+pool.spare[1]-pool.spare[0])/PageSize + pool.numFree + uint64(cache.n)
 }
 
 // KernelGrow gives the pool the zero frames up to end, which follow those of KernelInit.
@@ -176,4 +190,16 @@ func KernelGrow(end uint64) {
 	end &^= PageSize - 1
 	pool.total += (end - pool.end) / PageSize
 	pool.end = end
+}
+
+// KernelSpare gives the pool a second piece of RAM, the zero frames in [start, end), and counts frames that others have, and
+// that may come here by Free, as under its management. After KernelGrow; once.
+func KernelSpare(start, end, frames uint64) {
+	start = (start + PageSize - 1) &^ (PageSize - 1)
+	end &^= PageSize - 1
+	pool.total += frames
+	if start < end {
+		pool.spare[0], pool.spare[1] = start, end
+		pool.total += (end - start) / PageSize
+	}
 }

@@ -54,6 +54,8 @@ const (
 // Offsets in hvm_start_info, from Xen's public/arch-x86/hvm/start_info.h.
 const (
 	startMagic      = 0x336ec578
+	startModules    = 8 // flags, then the number of modules
+	startModlist    = 16
 	startCmdline    = 24
 	startMemmap     = 40
 	startMemEntries = 48
@@ -167,14 +169,53 @@ func kernelMemory(end uint64) {
 	if limit == 0 {
 		kernelDie("the machine has too little memory for the kernel (--memory)")
 	}
+	// An initial RAM disk cuts that in two. Allocation begins with the larger piece.
+	start, to := end, limit
+	spare, spareEnd := uint64(0), uint64(0)
+	disk, diskEnd := kernelModule()
+	if diskEnd != 0 {
+		if disk < end || diskEnd > limit {
+			kernelDie("the initial RAM disk does not lie in the RAM behind the kernel: give the machine more --memory")
+		}
+		if disk-end >= limit-diskEnd {
+			to, spare, spareEnd = disk, diskEnd, limit
+		} else {
+			start, spare, spareEnd = diskEnd, end, disk
+		}
+	}
 	// Not all of the direct map's first GiB is RAM, but no frame lies outside of what the memory map names.
 	first := uint64(1 << 30)
 	ramEnd = min(limit, first)
-	mem.KernelInit(end, ramEnd)
+	if start >= ramEnd {
+		kernelDie("the initial RAM disk leaves no memory below 1 GiB")
+	}
+	mem.KernelInit(start, min(to, ramEnd))
 	if limit > first && mem.KernelSpan(limit) {
 		ramEnd = limit
-		mem.KernelGrow(ramEnd)
+		if to > first {
+			mem.KernelGrow(to)
+		}
 	}
+	if diskEnd != 0 {
+		if diskEnd > ramEnd {
+			kernelDie("no memory to map the initial RAM disk")
+		}
+		mem.KernelSpare(spare, min(spareEnd, ramEnd), (diskEnd-disk)/mem.PageSize)
+	}
+}
+
+// kernelModule returns the pages of the first module that the loader brought, which is the initial RAM disk; zeros without.
+func kernelModule() (start, end uint64) {
+	list := kernelLoad(startInfo, startModlist)
+	if kernelLoad(startInfo, startModules)>>32 == 0 || list == 0 || list >= 1<<30 {
+		return 0, 0
+	}
+	modulePhys, moduleSize = kernelLoad(list, 0), kernelLoad(list, 8)
+	if moduleSize == 0 || moduleSize > 3<<30 || modulePhys > 4<<30 {
+		return 0, 0
+	}
+	const mask = mem.PageSize - 1
+	return modulePhys &^ mask, (modulePhys + moduleSize + mask) &^ mask
 }
 
 func kernelTableRegister(r *[10]byte, size, addr uint64) {

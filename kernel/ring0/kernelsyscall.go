@@ -70,10 +70,12 @@ const (
 )
 
 var (
-	ramEnd    uint64 // physical end of the RAM that is used
-	heapNext  uint64 // next address that mmap gives out
-	eventSet  bool   // the eventfd's counter is not zero
-	eventData uint64 // what epoll_ctl registered with it
+	ramEnd uint64 // physical end of the RAM that is used
+
+	modulePhys, moduleSize uint64 // the initial RAM disk, in bytes
+	heapNext               uint64 // next address that mmap gives out
+	eventSet               bool   // the eventfd's counter is not zero
+	eventData              uint64 // what epoll_ctl registered with it
 )
 
 // kernelSyscall serves the system call in t's frame and returns the thread to go on with.

@@ -109,6 +109,15 @@ func CommandLine() []byte {
 	return b
 }
 
+// Module returns the initial RAM disk, nil when the loader brought none. Its pages are the caller's, who may give them to
+// package mem.
+func Module() []byte {
+	if moduleSize == 0 {
+		return nil
+	}
+	return mem.Frame(modulePhys).Bytes(int(moduleSize))
+}
+
 // Random fills p with random bytes: RDRAND's, or, on a CPU without it, those of a generator seeded from the TSC, which
 // nobody should take for a secret.
 func Random(p []byte) {

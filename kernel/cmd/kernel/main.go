@@ -12,6 +12,7 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/rofsfs"
+	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
 	"github.com/firstlight-boot/firstlight/rofs/read"
 )
 
@@ -39,24 +40,43 @@ func growStack() byte {
 // growBy has a length that the compiler does not know.
 var growBy string
 
-// root mounts the root file system.
-func root(p *boot.Params) vfs.Node {
+// root mounts the root file system. What the command line says decides; then a module, which the VMM brought as well; then what
+// the image says; then there is ROFS at the start of the disk.
+func root(p *boot.Params) *vfs.Mount {
+	module := ring0.Module()
+	if module != nil && !p.RootFromVMM {
+		p.RootType = "initrd"
+	}
+	if p.RootType == "initrd" {
+		if module == nil {
+			fail("there is no initial RAM disk (QEMU: -initrd)")
+		}
+		return archive(p, "initial RAM disk: ", module)
+	}
 	disk, err := dev.OpenDisk(p.Disks)
 	if err != nil {
 		fail(err.Error())
 	}
 	size := disk.Size()
-	switch p.RootType {
-	case "rofs":
+	if p.RootType != "" {
 		if p.RootOff > size || p.RootLen > size-p.RootOff {
 			fail("the root file system ends beyond the disk: is the image cut short?")
 		}
 		disk = section{disk, p.RootOff}
 		size = p.RootLen
-	case "":
-	default:
-		fail("no module for a root of type " + p.RootType)
 	}
+	switch p.RootType {
+	case "rofs", "":
+		return rofs(disk, size)
+	case "ramfs":
+		return archive(p, "archive: ", readAll(disk, size))
+	}
+	fail("no module for a root of type " + p.RootType)
+	return nil
+}
+
+// rofs mounts the image on the disk.
+func rofs(disk dev.Disk, size int64) *vfs.Mount {
 	// Frames in a row, because the Go heap is slow with what is large.
 	cache := mem.AllocContig(segments * segmentSize / mem.PageSize)
 	if cache == 0 {
@@ -70,7 +90,33 @@ func root(p *boot.Params) vfs.Node {
 	if errno != 0 {
 		fail("the root directory cannot be read")
 	}
-	return n
+	return &vfs.Mount{Type: "rofs", Magic: rofsfs.Magic, ReadOnly: true, Root: n}
+}
+
+// archive makes a root that can be written of an initial RAM disk. Without a word about the program it is /init, as in Linux.
+func archive(p *boot.Params, what string, b []byte) *vfs.Mount {
+	f := tmpfs.NewFS(0o755)
+	if err := tmpfs.Load(f, b); err != nil {
+		fail(what + err.Error())
+	}
+	if len(p.Args) == 0 {
+		p.Args = append(p.Args, "/init")
+	}
+	return &vfs.Mount{Type: "ramfs", Magic: tmpfs.RootMagic, Root: tmpfs.Root(f)}
+}
+
+// readAll reads the disk into frames.
+func readAll(disk dev.Disk, size int64) []byte {
+	pages := (size + mem.PageSize - 1) / mem.PageSize
+	f := vfs.AllocRun(int(max(pages, 1)))
+	if f == 0 {
+		fail("the archive does not fit into memory: give the machine more --memory")
+	}
+	b := f.Bytes(int(size))
+	if _, err := disk.ReadAt(b, 0); err != nil {
+		fail(err.Error())
+	}
+	return b
 }
 
 // segmentSize is how much is read from the disk at once, in bytes: a request costs more than 64 KiB of copying.

@@ -9,8 +9,11 @@ import (
 	"github.com/firstlight-boot/firstlight/ramfs"
 )
 
-// Magic is what statfs reports for the file system (include/uapi/linux/magic.h).
-const Magic = 0x01021994
+// Magic is what statfs reports for the file system, RootMagic where it is the root (include/uapi/linux/magic.h).
+const (
+	Magic     = 0x01021994
+	RootMagic = 0x858458f6
+)
 
 // maxFile is the largest size of a file, in bytes.
 const maxFile = 64 << 30
