@@ -36,6 +36,7 @@ const (
 	hdrName       = 0x20e // minus 0x200
 	hdrLoadFlags  = 0x211
 	hdrCode32     = 0x214
+	hdrDisk       = 0x218 // initial RAM disk: address and size, filled in by the loader
 	hdrCmdline    = 0x228 // filled in by the loader
 	hdrInitrdMax  = 0x22c
 	hdrAlignment  = 0x230
@@ -60,6 +61,7 @@ const (
 	// The bridge's two pages lie behind the low segment. BSS is elsewhere, so they are the file's until the guest's end.
 	bridgePhys  = layout.LowPhys + layout.LowSize
 	bridgeStart = 0x100 // hvm_start_info
+	bridgeDisk  = 0x180 // its list of modules: the initial RAM disk, of no bytes when there is none
 	bridgeMap   = 0x200 // its memory map
 	bridgeLine  = 0x1000
 	bridgeSize  = 0x2000
@@ -114,6 +116,10 @@ var bridge32 = []byte{
 	0x8b, 0x9e, hdrCmdline & 0xff, hdrCmdline >> 8, 0, 0, // mov cmdline(%esi),%ebx
 	0x0f, 0xb6, 0x96, zeroE820Count & 0xff, zeroE820Count >> 8, 0, 0, // movzbl count(%esi),%edx
 	0x89, 0x15, 0, 0, 0, 0, // mov %edx,memmap_entries
+	0x8b, 0x86, hdrDisk & 0xff, hdrDisk >> 8, 0, 0, // mov disk(%esi),%eax
+	0xa3, 0, 0, 0, 0, // mov %eax,address
+	0x8b, 0x86, (hdrDisk + 4) & 0xff, hdrDisk >> 8, 0, 0, // mov disk+4(%esi),%eax
+	0xa3, 0, 0, 0, 0, // mov %eax,size
 	0x8d, 0xb6, zeroE820 & 0xff, zeroE820 >> 8, 0, 0, // lea e820(%esi),%esi
 	0xbf, 0, 0, 0, 0, // mov $memmap,%edi
 	// entry:
@@ -145,18 +151,20 @@ var bridge32 = []byte{
 // Offsets of the bridge's operands.
 const (
 	opEntries  = 0x1b
-	opMap      = 0x26
-	opLine     = 0x3e
-	opBSS      = 0x4a
-	opBSSWords = 0x4f
-	opFirst4   = 0x5d
-	opFifth    = 0x67
-	opStart    = 0x69
+	opDisk     = 0x26
+	opDiskSize = 0x31
+	opMap      = 0x3c
+	opLine     = 0x54
+	opBSS      = 0x60
+	opBSSWords = 0x65
+	opFirst4   = 0x73
+	opFifth    = 0x7d
+	opStart    = 0x7f
 )
 
 // BzImage returns a kernel file that Link made, with or without parameters, in the form that loaders of Linux take. The
-// kernel keeps its parameters and gets the loader's command line beside them; an initial RAM disk it ignores. The error
-// wraps ErrNotKernel.
+// kernel keeps its parameters and gets the loader's command line and initial RAM disk beside them. The error wraps
+// ErrNotKernel.
 func BzImage(kernel []byte) ([]byte, error) {
 	bad := func(format string, args ...any) ([]byte, error) {
 		return nil, fmt.Errorf("bzImage: %w: %w", ErrNotKernel, fmt.Errorf(format, args...))
@@ -201,6 +209,8 @@ func BzImage(kernel []byte) ([]byte, error) {
 	copy(bridge, bridge32)
 	const start = bridgePhys + bridgeStart
 	le.PutUint32(bridge[opEntries:], start+startEntries)
+	le.PutUint32(bridge[opDisk:], bridgePhys+bridgeDisk)
+	le.PutUint32(bridge[opDiskSize:], bridgePhys+bridgeDisk+8)
 	le.PutUint32(bridge[opMap:], bridgePhys+bridgeMap)
 	le.PutUint32(bridge[opLine:], bridgePhys+bridgeLine)
 	le.PutUint32(bridge[opBSS:], uint32(bss))
@@ -211,6 +221,8 @@ func BzImage(kernel []byte) ([]byte, error) {
 	info := bridge[bridgeStart:]
 	le.PutUint32(info[startMagic:], startMagicValue)
 	le.PutUint32(info[startVersion:], 1)
+	le.PutUint32(info[startModules:], 1)
+	le.PutUint64(info[startModlist:], bridgePhys+bridgeDisk)
 	le.PutUint64(info[startLine:], bridgePhys+bridgeLine)
 	le.PutUint64(info[startMap:], bridgePhys+bridgeMap)
 	memory[0] = 0xe9 // jmp bridge
@@ -247,6 +259,8 @@ const (
 	startMagicValue = 0x336ec578
 	startMagic      = 0
 	startVersion    = 4
+	startModules    = 12
+	startModlist    = 16
 	startLine       = 24
 	startMap        = 40
 	startEntries    = 48

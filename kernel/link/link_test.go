@@ -233,16 +233,20 @@ cld
 mov 0x228(%esi),%ebx
 movzbl 0x1e8(%esi),%edx
 mov %edx,0x0
+mov 0x218(%esi),%eax
+mov %eax,0x0
+mov 0x21c(%esi),%eax
+mov %eax,0x0
 lea 0x2d0(%esi),%esi
 mov $0x0,%edi
 dec %edx
-js 0x37
+js 0x4d
 mov $0x5,%ecx
 rep movsl %ds:(%esi),%es:(%edi)
 scas %es:(%edi),%eax
-jmp 0x2a
+jmp 0x40
 test %ebx,%ebx
-je 0x49
+je 0x5f
 mov %ebx,%esi
 mov $0x0,%edi
 mov $0x3ff,%ecx
