@@ -57,7 +57,7 @@ func diskImage(t testing.TB, flags ...string) []byte {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "app")
 	for name, data := range map[string][]byte{
-		"app": append(program(), noise(300_000, 1)...), "etc/small": text(100), "etc/smaller": text(10), "empty": {}, "text": text(200_000),
+		"app": append(program(), noise(300_000, 1)...), "etc/small": text(5000), "etc/smaller": text(4200), "etc/inline": text(10), "empty": {}, "text": text(200_000),
 		"holes": append(append(noise(5000, 2), make([]byte, 300_000)...), text(5000)...),
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o777); err != nil {

@@ -32,7 +32,9 @@ func readsImage(t *testing.T, flags ...string) string {
 		for i := range len(data) / 2 {
 			data[i] = byte(random.Uint32())
 		}
-		copy(data[len(data)/2:], bytes.Repeat([]byte(name+" and so on. "), size))
+		for i := len(data) / 2; i < len(data); { // no cluster is another's
+			i += copy(data[i:], fmt.Sprintf("%s and so on, %d. ", name, i))
+		}
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777); err != nil {
 			t.Fatal(err)
 		}
