@@ -57,6 +57,9 @@ func (o *osvOptions) checkFlags(cmd *cobra.Command, flavour, module string) erro
 		if o.bootSector != "" {
 			return usagef("--boot-sector is OSv's: it needs --flavour %s", image.FlavourOSv)
 		}
+		if module == "rofs1" || module == "bootfs" {
+			return usagef("only OSv has a driver for %s: it needs --flavour %s, or --no-kernel for the file system alone", module, image.FlavourOSv)
+		}
 		return nil
 	}
 	for _, name := range osvNoPlace {

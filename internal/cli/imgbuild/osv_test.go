@@ -163,6 +163,9 @@ func TestOSvImage(t *testing.T) {
 	if _, errs := imgbuild(t, 2, "--boot-sector", "boot.bin", "-o", "bad.img", "app"); !strings.Contains(errs, "needs --flavour osv") {
 		t.Error(errs)
 	}
+	if _, errs := imgbuild(t, 2, "--rofs-version", "1", "-o", "bad.img", "app"); !strings.Contains(errs, "only OSv has a driver") {
+		t.Error(errs)
+	}
 	for _, args := range [][]string{{"--rofs-version", "3"}, {"--rofs-version", "1", "--fs", "bootfs"}} {
 		imgbuild(t, 2, append(args, "--no-kernel", "-o", "bad.img", "app")...)
 	}
