@@ -107,3 +107,6 @@ func damaged(err error) error {
 	}
 	return err
 }
+
+// Opened is t as an opened file system.
+func Opened(t *tree.Tree) fsmod.FileSystem { return FileSystem{t} }

@@ -134,6 +134,14 @@ func Copy(ctx context.Context, w io.WriterAt, name string) (int64, error) {
 			return 0, err
 		}
 		n, err := io.ReadFull(f, buf)
+		if n == 0 && off > 0 { // a hole at the end has a length too
+			if _, err := f.ReadAt(buf[:1], off-1); err != nil {
+				return 0, err
+			}
+			if _, err := w.WriteAt(buf[:1], off-1); err != nil {
+				return 0, err
+			}
+		}
 		if n > 0 && (n < len(buf) || !bytes.Equal(buf, zero)) {
 			if _, err := w.WriteAt(buf[:n], off); err != nil {
 				return 0, err
