@@ -60,12 +60,7 @@ func TestConvert(t *testing.T) {
 		}
 	}
 	imgbuild(t, 0, "diff", "rofs1", "bootfs")
-	if _, err := exec.LookPath("cpio"); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") != "" {
-			t.Fatal("cpio is not installed: apt-get install cpio")
-		}
-		t.Skip("cpio is not installed: apt-get install cpio")
-	}
+	needTool(t, "cpio", "cpio")
 	f, err := os.Open("bootfs-ramfs")
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +154,10 @@ func TestDiffFormats(t *testing.T) {
 	if _, errs := imgbuild(t, 0, "diff", "app", "app.rofs1"); errs != "imgbuild: not compared, because not both of folder and rofs1 have a place for it: modes, times\n" {
 		t.Errorf("stderr: %q", errs)
 	}
+	imgbuild(t, 0, "-q", "--flavour", "osv", "--kernel", "loader-stripped.elf", "--append", "--verbose", "-o", "bare.osv", "app")
+	if out, _ := imgbuild(t, 1, "diff", "app.osv", "bare.osv"); out != "~ params: command line \"--rootfs=rofs /hello\" → \"--rootfs=rofs --verbose /hello\"\n- kernel\n" {
+		t.Errorf("two OSv disks: %s", out)
+	}
 	put(t, "app/etc/motd", []byte("ho"), fs.FileMode(0o644))
 	put(t, "app/new", nil, 0o644)
 	for _, b := range sides[1:] {
@@ -166,5 +165,15 @@ func TestDiffFormats(t *testing.T) {
 		if !strings.Contains(out, "~ /etc/motd: ") || !strings.Contains(out, "content\n") || !strings.Contains(out, "+ /new\n") {
 			t.Errorf("%s and a changed folder: %s", b, out)
 		}
+	}
+}
+
+// An image with a kernel that is not ours is the same as itself.
+func TestDiffLinux(t *testing.T) {
+	app := folder(t, map[string]string{"x*": string(hello)})
+	t.Chdir(t.TempDir())
+	imgbuild(t, 0, "-q", "--flavour", "linux", "--kernel", linuxKernelFile(t), "-o", "linux.img", app)
+	if out, _ := imgbuild(t, 0, "diff", "linux.img", "linux.img"); out != "" {
+		t.Error(out)
 	}
 }

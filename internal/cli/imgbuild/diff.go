@@ -186,6 +186,9 @@ func diff(ctx context.Context, argA, argB string, note func(string)) ([]differen
 	if a.img != nil && b.img != nil && a.img.Params != nil && b.img.Params != nil {
 		diffs = append(diffs, diffBoot(a.img, b.img)...)
 	}
+	if a.img != nil && b.img != nil && a.img.OSv != nil && b.img.OSv != nil {
+		diffs = append(diffs, diffOSv(a.img, b.img)...)
+	}
 	i, j := 0, 0
 	for i < len(a.tree.Entries) || j < len(b.tree.Entries) {
 		if err := ctx.Err(); err != nil {
@@ -241,15 +244,39 @@ func diffBoot(a, b *image.Image) []difference {
 	if len(what) > 0 {
 		diffs = append(diffs, difference{Path: image.PartParams, Change: "changed", What: what, Detail: strings.Join(what, ", ")})
 	}
-	ka, errA := kernelBuild(a)
-	kb, errB := kernelBuild(b)
-	if errA != nil || errB != nil || !bytes.Equal(ka, kb) {
-		diffs = append(diffs, difference{Path: image.PartKernel, Change: "changed", What: []string{"content"}, Detail: "content"})
+	return append(diffs, diffKernel(a, b)...)
+}
+
+// diffOSv compares all of two OSv disks but their root file systems.
+func diffOSv(a, b *image.Image) []difference {
+	var diffs []difference
+	if la, lb := a.OSv.CommandLine, b.OSv.CommandLine; la != lb {
+		diffs = append(diffs, difference{Path: image.PartParams, Change: "changed", What: []string{"command_line"}, Detail: fmt.Sprintf("command line %q → %q", la, lb)})
+	}
+	_, hasA := a.Partition(image.PartKernel)
+	_, hasB := b.Partition(image.PartKernel)
+	switch {
+	case hasA && hasB:
+		return append(diffs, diffKernel(a, b)...)
+	case hasA:
+		return append(diffs, difference{Path: image.PartKernel, Change: "removed"})
+	case hasB:
+		return append(diffs, difference{Path: image.PartKernel, Change: "added"})
 	}
 	return diffs
 }
 
-// kernelBuild returns an image's kernel without the parameters, which depend on the rest of the image.
+// diffKernel compares two images' kernels.
+func diffKernel(a, b *image.Image) []difference {
+	ka, errA := kernelBuild(a)
+	kb, errB := kernelBuild(b)
+	if errA != nil || errB != nil || !bytes.Equal(ka, kb) {
+		return []difference{{Path: image.PartKernel, Change: "changed", What: []string{"content"}, Detail: "content"}}
+	}
+	return nil
+}
+
+// kernelBuild returns an image's kernel, one of our own without the parameters, which depend on the rest of the image.
 func kernelBuild(img *image.Image) ([]byte, error) {
 	r, ok := img.Partition(image.PartKernel)
 	if !ok || r.Size() > image.MaxKernel {
@@ -258,6 +285,9 @@ func kernelBuild(img *image.Image) ([]byte, error) {
 	b := make([]byte, r.Size())
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, err
+	}
+	if img.Params == nil || img.Params.Flavour != image.FlavourNative {
+		return b, nil
 	}
 	return b, image.ClearParams(b)
 }
