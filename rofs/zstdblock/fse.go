@@ -200,10 +200,17 @@ func (z *Decoder) build(t []uint64, n int, log uint, values []uint64) {
 			}
 		}
 	}
+	// A symbol that counts c has the states c to 2c - 1; their next ones take a bit less from the first power of two on.
+	for i, c := range z.norm[:n] {
+		z.width[i] = uint8(log - log2(uint32(max(c, 1))))
+	}
+	size := 1 << log
 	for i, s := range t {
-		next := z.next[s&255]
+		next, bits := z.next[s&255], z.width[s&255]
 		z.next[s&255]++
-		bits := log - log2(uint32(next))
-		t[i] = values[s] | uint64(bits) | uint64(int(next)<<bits-len(t))<<16
+		if int(next)<<(bits&15) >= 2*size {
+			bits--
+		}
+		t[i] = values[s] | uint64(bits) | uint64(int(next)<<(bits&15)-size)<<16
 	}
 }

@@ -24,6 +24,7 @@ type Decoder struct {
 	weights  [256]uint8
 	norm     [256]int16  // counts of the table that is being built
 	next     [256]uint16 // for each symbol of it, what its next state counts
+	width    [256]uint8  // and the most bits that takes
 	literals [maxBlock + slack]byte
 }
 
