@@ -221,7 +221,11 @@ func FuzzOSvDisk(f *testing.F) {
 	copy(b[0x1ce:], osvEntry(1024, 2048))
 	copy(b[512:], "/hello")
 	b[510], b[511] = 0x55, 0xaa
-	f.Add(append(b, osvtest.ROFS[:2048]...))
+	seed := append(b, osvtest.ROFS[:2048]...)
+	f.Add(seed)
+	if img, err := NewReader(bytes.NewReader(seed), int64(len(seed))); err != nil || img.OSv == nil || img.OSv.CommandLine != "/hello" {
+		f.Fatalf("the seed is no OSv disk: %v", err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
 		img, err := NewReader(r, r.Size())

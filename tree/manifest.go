@@ -207,6 +207,9 @@ func (m *manifest) find(host string) (string, fs.FileInfo, error) {
 
 // below adds all that is below the directory dir.
 func (m *manifest) below(prefix, dir string) error {
+	if dir == "" {
+		dir = "/" // of the host
+	}
 	root, _, err := m.find(dir)
 	if err != nil || root == "" {
 		return err
