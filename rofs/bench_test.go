@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/pierrec/lz4/v4"
@@ -102,3 +104,34 @@ func BenchmarkRead(b *testing.B) {
 type discard struct{}
 
 func (discard) WriteAt(p []byte, off int64) (int, error) { return len(p), nil }
+
+// BenchmarkTree writes the Go toolchain's own folder.
+func BenchmarkTree(b *testing.B) {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Skip(err)
+	}
+	t, err := tree.FromDir(b.Context(), strings.TrimSpace(string(out)), tree.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, o := range map[string]rofs.Options{
+		"lz4":        {},
+		"lz4/128K":   {ClusterSize: 128 << 10},
+		"lz4hc/64K":  {Codec: rofs.LZ4HC, ClusterSize: 64 << 10},
+		"lz4hc/128K": {Codec: rofs.LZ4HC, ClusterSize: 128 << 10},
+		"zstd/128K":  {Codec: rofs.Zstd, ClusterSize: 128 << 10},
+		"zstd:19/1M": {Codec: rofs.Zstd, Level: 19, ClusterSize: 1 << 20},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				s, err := rofs.Write(b.Context(), discard{}, t, o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(s.FileBytes)
+				b.ReportMetric(float64(s.ImageBytes)/1e6, "MB-image")
+			}
+		})
+	}
+}

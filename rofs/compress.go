@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
 
 	"github.com/firstlight-boot/firstlight/rofs/format"
+	"github.com/firstlight-boot/firstlight/rofs/lz4pack"
 )
 
 // A Codec is a way to compress.
@@ -24,7 +24,10 @@ const (
 )
 
 // levels are the lowest, the highest and the default level of the codecs that have any.
-var levels = map[Codec][3]int{LZ4HC: {1, 9, 9}, Zstd: {1, 22, 1}}
+var levels = map[Codec][3]int{LZ4HC: {1, 12, 9}, Zstd: {1, 22, 1}}
+
+// depths are the places that LZ4HC looks at for each position, by level - 1.
+var depths = [...]int{1, 1, 2, 3, 4, 6, 8, 10, 12, 16, 64, 256}
 
 // Codecs lists all codecs. The first is the default.
 func Codecs() []Codec { return []Codec{LZ4, LZ4HC, Zstd, None} }
@@ -73,8 +76,8 @@ func (o *Options) setCodec() error {
 // compressor compresses one cluster after the other with the same state.
 type compressor struct {
 	codec Codec
-	fast  lz4.Compressor
-	hc    lz4.CompressorHC
+	fast  lz4pack.Fast
+	hc    *lz4pack.Optimal
 	zstd  *zstd.Encoder
 }
 
@@ -82,7 +85,7 @@ func newCompressor(o *Options) (*compressor, error) {
 	c := &compressor{codec: o.Codec}
 	switch o.Codec {
 	case LZ4HC:
-		c.hc.Level = lz4.CompressionLevel(1 << (8 + o.Level))
+		c.hc = &lz4pack.Optimal{Depth: depths[o.Level-1]}
 	case Zstd:
 		largest := max(o.ClusterSize, o.ExecClusterSize)
 		var err error
@@ -113,13 +116,12 @@ func (c *compressor) compress(in, buf []byte) (out, newBuf []byte, codec uint8) 
 		return buf, buf, format.CodecZstd
 	}
 	buf = buf[:room]
-	// The library returns 0 or an error where there is too little room. What the fast way cannot compress at all the slow one
-	// hardly can, and it is slowest there.
-	n, err := c.fast.CompressBlock(in, buf)
-	if c.codec == LZ4HC && err == nil && n > 0 {
-		n, err = c.hc.CompressBlock(in, buf)
+	// What the fast way cannot compress at all the slow one hardly can.
+	n := c.fast.Compress(buf, in)
+	if n > 0 && c.hc != nil {
+		n = c.hc.Compress(buf, in)
 	}
-	if err != nil || n == 0 {
+	if n == 0 {
 		return in, buf, format.CodecRaw
 	}
 	return buf[:n], buf, format.CodecLZ4

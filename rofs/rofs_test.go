@@ -537,7 +537,7 @@ func TestRefused(t *testing.T) {
 		"codec":        {Codec: "lzma"},
 		"cluster size": {ClusterSize: 5000},
 		"2097152":      {ClusterSize: 2 << 20},
-		"level":        {Codec: rofs.LZ4HC, Level: 10},
+		"level":        {Codec: rofs.LZ4HC, Level: 13},
 		"levels":       {Level: 3},
 	} {
 		if _, err := rofs.Write(t.Context(), &memory{}, newTree(t), o); err == nil || !strings.Contains(err.Error(), want) {
