@@ -34,48 +34,81 @@ func gunzip(dst, src []byte) int {
 	return n
 }
 
-// crc32 is the CRC of gzip. Its table is made on use; the standard library's would be made in every boot.
+// crc32 is the CRC of gzip, eight bytes at a time. Its tables are made on use; the standard library's would be made in every
+// boot.
 func crc32(b []byte) uint32 {
-	var table [256]uint32
-	for i := range table {
+	var table [8][256]uint32
+	for i := range 256 {
 		c := uint32(i)
 		for range 8 {
 			c = c>>1 ^ 0xedb88320&-(c&1)
 		}
-		table[i] = c
+		table[0][i] = c
+	}
+	for i := range 256 {
+		c := table[0][i]
+		for k := 1; k < 8; k++ {
+			c = c>>8 ^ table[0][byte(c)]
+			table[k][i] = c
+		}
 	}
 	c := ^uint32(0)
+	for ; len(b) >= 8; b = b[8:] {
+		v := le64(b) ^ uint64(c)
+		c = table[7][byte(v)] ^ table[6][byte(v>>8)] ^ table[5][byte(v>>16)] ^ table[4][byte(v>>24)] ^
+			table[3][byte(v>>32)] ^ table[2][byte(v>>40)] ^ table[1][byte(v>>48)] ^ table[0][v>>56]
+	}
 	for _, x := range b {
-		c = c>>8 ^ table[byte(c)^x]
+		c = c>>8 ^ table[0][byte(c)^x]
 	}
 	return ^c
+}
+
+// le64 and put64 are one instruction each.
+func le64(b []byte) uint64 {
+	_ = b[7]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+func put64(b []byte, v uint64) {
+	_ = b[7]
+	b[0], b[1], b[2], b[3] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24)
+	b[4], b[5], b[6], b[7] = byte(v>>32), byte(v>>40), byte(v>>48), byte(v>>56)
 }
 
 // inflater decodes DEFLATE (RFC 1951).
 type inflater struct {
 	dst, src            []byte
-	n, pos              int // bytes made and read
-	bits                uint32
-	have                uint // bits in bits
+	n, pos              int    // bytes made and read
+	bits                uint64 // those above have are what comes next, or zero
+	have                uint   // bits in bits
 	failed              bool
 	literals, distances huffman
 }
 
-// more reads a byte.
-func (z *inflater) more() {
-	z.bits |= uint32(z.src[z.pos]) << z.have
-	z.pos++
-	z.have += 8
+// fill makes have at least 48, but for the end of src.
+func (z *inflater) fill() {
+	if len(z.src)-z.pos >= 8 {
+		z.bits |= le64(z.src[z.pos:]) << z.have
+		z.pos += int(63-z.have) / 8
+		z.have |= 56
+		return
+	}
+	for z.have < 56 && z.pos < len(z.src) {
+		z.bits |= uint64(z.src[z.pos]) << z.have
+		z.pos++
+		z.have += 8
+	}
 }
 
 // take returns the next count bits, at most 16.
 func (z *inflater) take(count uint) int {
-	for z.have < count {
-		if z.pos == len(z.src) {
+	if z.have < count {
+		if z.fill(); z.have < count {
 			z.failed = true
 			return 0
 		}
-		z.more()
 	}
 	v := z.bits & (1<<count - 1)
 	z.bits >>= count
@@ -133,32 +166,39 @@ func (h *huffman) set(lengths []byte) bool {
 	return left == 0 || used <= 1
 }
 
-// decode returns the next symbol.
-func (z *inflater) decode(h *huffman) int {
-	for z.have < fastBits && z.pos < len(z.src) {
-		z.more()
-	}
-	if e := h.fast[z.bits&(1<<fastBits-1)]; e != 0 && uint(e&15) <= z.have {
-		z.bits >>= e & 15
-		z.have -= uint(e & 15)
-		return int(e >> 4)
+// find returns the symbol whose code bits begin with, and the code's length, 0 when there is none.
+func (h *huffman) find(bits uint64) (symbol int, length uint) {
+	if e := h.fast[bits&(1<<fastBits-1)]; e != 0 {
+		return int(e >> 4), uint(e & 15)
 	}
 	code, first, index := 0, 0, 0
-	for n := 1; n < 16; n++ {
-		code |= z.take(1)
+	for n := uint(1); n < 16; n++ {
+		code |= int(bits & 1)
+		bits >>= 1
 		count := int(h.count[n])
-		if z.failed {
-			return 0
-		}
 		if code-first < count {
-			return int(h.symbol[index+code-first])
+			return int(h.symbol[index+code-first]), n
 		}
 		index += count
 		first = (first + count) << 1
 		code <<= 1
 	}
-	z.failed = true
-	return 0
+	return 0, 0
+}
+
+// decode returns the next symbol.
+func (z *inflater) decode(h *huffman) int {
+	if z.have < 15 {
+		z.fill()
+	}
+	s, n := h.find(z.bits)
+	if n == 0 || n > z.have {
+		z.failed = true
+		return 0
+	}
+	z.bits >>= n
+	z.have -= n
+	return s
 }
 
 // run decodes all blocks and returns how many bytes that made, or -1.
@@ -278,18 +318,37 @@ var (
 // block decodes literals and matches up to the block's end.
 func (z *inflater) block() {
 	const endOfBlock = 256
+	dst, n := z.dst, z.n
 	for {
+		if z.have < 48 { // what a match takes at most
+			z.fill()
+		}
+		bits, have := z.bits, z.have
+		// Literals, as long as there are bits and short codes.
+		e := z.literals.fast[bits&(1<<fastBits-1)]
+		for e != 0 && e>>4 < endOfBlock && uint(e&15) <= have && n < len(dst) {
+			dst[n] = byte(e >> 4)
+			n++
+			bits >>= e & 15
+			have -= uint(e & 15)
+			e = z.literals.fast[bits&(1<<fastBits-1)]
+		}
+		z.bits, z.have = bits, have
+		if have < 48 {
+			z.fill()
+		}
 		s := z.decode(&z.literals)
 		switch {
 		case z.failed || s == endOfBlock:
+			z.n = n
 			return
 		case s < endOfBlock:
-			if z.n == len(z.dst) {
+			if n == len(dst) {
 				z.failed = true
 				return
 			}
-			z.dst[z.n] = byte(s)
-			z.n++
+			dst[n] = byte(s)
+			n++
 			continue
 		}
 		if s -= endOfBlock + 1; s >= len(lengthBase) {
@@ -306,13 +365,25 @@ func (z *inflater) block() {
 		if d > 3 {
 			distance += z.take(uint(d/2 - 1))
 		}
-		if z.failed || distance > z.n || length > len(z.dst)-z.n {
+		if z.failed || distance > n || length > len(dst)-n {
 			z.failed = true
 			return
 		}
-		for from := z.n - distance; length > 0; length-- {
-			z.dst[z.n] = z.dst[from]
-			z.n++
+		from := n - distance
+		if distance >= 8 && len(dst)-n >= length+8 {
+			for end := n + length; n < end; {
+				put64(dst[n:], le64(dst[from:]))
+				n += 8
+				from += 8
+				if n > end {
+					n = end
+				}
+			}
+			continue
+		}
+		for ; length > 0; length-- {
+			dst[n] = dst[from]
+			n++
 			from++
 		}
 	}

@@ -91,44 +91,40 @@ func measureLZ4(b []byte) (in, out int, text string) {
 
 // lz4Size returns how many bytes a block makes, -1 when it is not well-formed (lz4_Block_format.md).
 func lz4Size(b []byte) (n int) {
-	// long adds the bytes that continue a length.
-	long := func(v int) int {
-		if v != 15 {
-			return v
-		}
-		for len(b) > 0 {
-			c := b[0]
-			b = b[1:]
-			if v += int(c); c != 255 {
-				return v
-			}
-		}
-		return -1
-	}
-	for {
-		if len(b) == 0 {
-			return -1
-		}
-		token := b[0]
-		b = b[1:]
-		literals := long(int(token >> 4))
-		if literals < 0 || literals > len(b) {
-			return -1
+	for pos := 0; pos < len(b) && n <= lz4Block; {
+		token := b[pos]
+		pos++
+		literals := int(token >> 4)
+		if literals == 15 {
+			literals, pos = lz4Length(b, pos)
 		}
 		n += literals
-		if b = b[literals:]; len(b) == 0 {
-			return n
+		if pos += literals; pos >= len(b) {
+			if pos == len(b) {
+				return n
+			}
+			break
 		}
-		if len(b) < 2 {
-			return -1
-		}
-		b = b[2:]
-		match := long(int(token & 15))
-		if match < 0 || n > lz4Block {
-			return -1
+		pos += 2
+		match := int(token & 15)
+		if match == 15 {
+			match, pos = lz4Length(b, pos)
 		}
 		n += match + 4
 	}
+	return -1
+}
+
+// lz4Length returns a length of 15 with the bytes from pos on that continue it, and where they end: beyond b if they do not.
+func lz4Length(b []byte, pos int) (n, end int) {
+	for n = 15; pos < len(b); {
+		c := b[pos]
+		pos++
+		if n += int(c); c != 255 {
+			return n, pos
+		}
+	}
+	return n, len(b) + 1
 }
 
 func unpackLZ4(dst, src []byte) (n int) {
