@@ -3,6 +3,7 @@ module github.com/firstlight-boot/firstlight
 go 1.26.0
 
 require (
+	github.com/erofs/go-erofs v0.3.1
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe

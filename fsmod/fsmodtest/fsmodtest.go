@@ -67,12 +67,14 @@ type Feature int
 const (
 	Owners Feature = 1 << iota
 	Devices
-	Links  // symbolic and hard
+	Links  // symbolic
+	Hard   // links
 	Modes  // other than 0644 and 0755
 	Bytes  // names that are not UTF-8, with a newline
 	Xattrs // user.*
 	FineMtime
-	All Feature = 1<<iota - 1
+	LongNames         // of 255 bytes
+	All       Feature = 1<<iota - 1
 )
 
 // Awkward makes a tree with one of everything that has.
@@ -113,7 +115,11 @@ func Awkward(t testing.TB, has Feature) *tree.Tree {
 		add(File(fmt.Sprintf("a/size%d", n), strings.Repeat("x", n), 0o644))
 	}
 	add(File("a/é ü 漢字.Text", "odd", 0o600))
-	add(File("a/"+strings.Repeat("n", tree.MaxName), "long", 0o755|fs.ModeSetuid))
+	long := tree.MaxName - 1
+	if has&LongNames != 0 {
+		long++
+	}
+	add(File("a/"+strings.Repeat("n", long), "long", 0o755|fs.ModeSetuid))
 	var large strings.Builder
 	for i := range 150_000 {
 		fmt.Fprintf(&large, "%016x", i*i)
@@ -126,6 +132,8 @@ func Awkward(t testing.TB, has Feature) *tree.Tree {
 	if has&Links != 0 {
 		add(tree.Entry{Path: "link", Mode: fs.ModeSymlink | 0o777, Link: "a/size1"})
 		add(tree.Entry{Path: "longlink", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("x/", 100)})
+	}
+	if has&Hard != 0 {
 		add(tree.Entry{Path: "c", Mode: 0o644, Size: 6, HardLink: "b"})
 		add(tree.Entry{Path: "empty/d", Mode: 0o644, Size: 6, HardLink: "b"})
 	}
