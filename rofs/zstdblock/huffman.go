@@ -172,8 +172,32 @@ func (z *Decoder) decodeStreams(dst, src []byte) bool {
 		}
 		at += n
 	}
-	a, b, c := dst[:size], dst[size:2*size], dst[2*size:3*size]
 	last := dst[3*size:]
+	done := 0
+	for haveAsm && !z.generic {
+		rounds := (len(last) - done) / 5
+		for i := range r {
+			if r[i].p < 8 {
+				rounds = 0
+				break
+			}
+			r[i].p -= int(r[i].used >> 3)
+			r[i].used &= 7
+			rounds = min(rounds, r[i].p/7)
+		}
+		if rounds < 1 {
+			break
+		}
+		decodeFour(&z.huff, &dst[done], size, rounds, &r)
+		done += 5 * rounds
+	}
+	for i := range r {
+		if r[i].p >= 0 {
+			r[i].v = le64(r[i].src[r[i].p:]) << r[i].used
+		}
+	}
+	a, b, c := dst[done:size], dst[size+done:2*size], dst[2*size+done:3*size]
+	last = last[done:]
 	m := z.decodePair(a, b, &r[0], &r[1])
 	n := z.decodePair(c[:len(last)], last, &r[2], &r[3])
 	return z.finish(a[m:], &r[0]) && z.finish(b[m:], &r[1]) && z.finish(c[n:], &r[2]) && z.finish(last[n:], &r[3])

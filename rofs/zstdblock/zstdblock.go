@@ -19,6 +19,7 @@ type Decoder struct {
 	coded    [3]seqTable  // those that the frame defines
 	predef   [3]seqTable  // those that the format defines
 	ready    bool         // predef is filled
+	generic  bool         // no assembly, for tests
 	huffOK   bool         // huff is that of an earlier block
 	huff     [1 << maxHuffLog]uint16
 	weights  [256]uint8

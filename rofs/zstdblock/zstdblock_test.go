@@ -27,6 +27,14 @@ func decode(t testing.TB, z *Decoder, size int, src []byte) ([]byte, bool) {
 	before := append([]byte(nil), src...)
 	dst, intact := guarded(size)
 	n := z.Decode(dst, src)
+	if haveAsm && !z.generic {
+		other, _ := guarded(size)
+		z.generic = true
+		if m := z.Decode(other, src); m != n || n >= 0 && !bytes.Equal(other[:n], dst[:n]) {
+			t.Fatalf("without assembly %d bytes, with it %d, of\n%x", m, n, src)
+		}
+		z.generic = false
+	}
 	if !intact() {
 		t.Fatal("wrote outside dst")
 	}

@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package zstdblock
+
+const haveAsm = false
+
+func decodeFour(t *[1 << maxHuffLog]uint16, dst *byte, stride, rounds int, r *[4]bitReader) {}
