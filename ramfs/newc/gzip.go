@@ -124,7 +124,7 @@ type huffman struct {
 	fast   [1 << fastBits]uint16
 }
 
-const fastBits = 9
+const fastBits = 10
 
 // set makes h the code with these lengths. An incomplete code is taken only if it has at most one symbol.
 func (h *huffman) set(lengths []byte) bool {
@@ -315,73 +315,104 @@ var (
 	distanceBase = [30]uint16{1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577}
 )
 
-// block decodes literals and matches up to the block's end.
+// block decodes literals and matches up to the block's end. It does by itself what fill, find and take do, on variables that
+// stay in registers.
 func (z *inflater) block() {
-	const endOfBlock = 256
+	const (
+		endOfBlock = 256
+		most       = 48 // bits of a match
+	)
 	dst, n := z.dst, z.n
+	bits, have := z.bits, z.have
+	literals, distances := &z.literals.fast, &z.distances.fast
+	z.failed = true
 	for {
-		if z.have < 48 { // what a match takes at most
-			z.fill()
+		if have < most {
+			if src := z.src[z.pos:]; len(src) >= 8 {
+				bits |= le64(src) << (have & 63)
+				z.pos += int(63-have) / 8
+				have |= 56
+			} else {
+				z.bits, z.have = bits, have
+				z.fill()
+				bits, have = z.bits, z.have
+			}
 		}
-		bits, have := z.bits, z.have
-		// Literals, as long as there are bits and short codes.
-		e := z.literals.fast[bits&(1<<fastBits-1)]
-		for e != 0 && e>>4 < endOfBlock && uint(e&15) <= have && n < len(dst) {
-			dst[n] = byte(e >> 4)
-			n++
-			bits >>= e & 15
-			have -= uint(e & 15)
-			e = z.literals.fast[bits&(1<<fastBits-1)]
+		e := uint(literals[bits&(1<<fastBits-1)])
+		if e != 0 && e>>4 < endOfBlock { // up to four literals of short codes fit
+			for range 4 {
+				if e&15 > have || n >= len(dst) {
+					return
+				}
+				dst[n] = byte(e >> 4)
+				n++
+				bits >>= e & 15
+				have -= e & 15
+				if e = uint(literals[bits&(1<<fastBits-1)]); e == 0 || e>>4 >= endOfBlock {
+					break
+				}
+			}
+			continue
 		}
-		z.bits, z.have = bits, have
-		if have < 48 {
-			z.fill()
+		s, length := int(e>>4), e&15
+		if e == 0 {
+			s, length = z.literals.find(bits)
 		}
-		s := z.decode(&z.literals)
-		switch {
-		case z.failed || s == endOfBlock:
-			z.n = n
+		if length == 0 || length > have {
 			return
-		case s < endOfBlock:
-			if n == len(dst) {
-				z.failed = true
+		}
+		bits >>= length & 63
+		have -= length
+		if s < endOfBlock {
+			if n >= len(dst) {
 				return
 			}
 			dst[n] = byte(s)
 			n++
 			continue
 		}
+		if s == endOfBlock {
+			z.n, z.bits, z.have, z.failed = n, bits, have, false
+			return
+		}
 		if s -= endOfBlock + 1; s >= len(lengthBase) {
-			z.failed = true
 			return
 		}
-		length := int(lengthBase[s]) + z.take(uint(lengthBits[s]))
-		d := z.decode(&z.distances)
-		if z.failed || d >= len(distanceBase) {
-			z.failed = true
+		extra := uint(lengthBits[s])
+		count := int(lengthBase[s]) + int(bits&(1<<(extra&15)-1))
+		bits >>= extra & 63
+		if extra > have {
 			return
 		}
-		distance := int(distanceBase[d])
-		if d > 3 {
-			distance += z.take(uint(d/2 - 1))
+		have -= extra
+		e = uint(distances[bits&(1<<fastBits-1)])
+		d := int(e >> 4)
+		if length = e & 15; e == 0 {
+			d, length = z.distances.find(bits)
 		}
-		if z.failed || distance > n || length > len(dst)-n {
-			z.failed = true
+		if length == 0 || length > have || d >= len(distanceBase) {
 			return
 		}
-		from := n - distance
-		if distance >= 8 && len(dst)-n >= length+8 {
-			for end := n + length; n < end; {
+		bits >>= length & 63
+		have -= length
+		extra = uint(max(d/2-1, 0))
+		distance := int(distanceBase[d]) + int(bits&(1<<(extra&15)-1))
+		bits >>= extra & 63
+		if extra > have || distance > n || count > len(dst)-n {
+			return
+		}
+		have -= extra
+		from, end := n-distance, n+count
+		if distance >= 8 && len(dst)-end >= 8 {
+			for n < end {
 				put64(dst[n:], le64(dst[from:]))
 				n += 8
 				from += 8
-				if n > end {
-					n = end
-				}
 			}
+			n = end
 			continue
 		}
-		for ; length > 0; length-- {
+		for n < end {
 			dst[n] = dst[from]
 			n++
 			from++
