@@ -108,6 +108,13 @@ func TestBzImageBoots(t *testing.T) {
 	if err != nil || !bytes.Equal(bz, again) {
 		t.Fatalf("a second bzImage differs (%v)", err)
 	}
+	need(t, "cpio", "cpio")
+	pack := exec.Command("cpio", "-o", "--quiet", "-H", "newc")
+	pack.Dir, pack.Stdin = filepath.Dir(img), strings.NewReader("hello")
+	disk, err := pack.Output()
+	if err != nil {
+		t.Fatalf("cpio: %v", err)
+	}
 	for _, tt := range []struct {
 		name, console string
 		c             qemu.Config
@@ -115,7 +122,8 @@ func TestBzImageBoots(t *testing.T) {
 		{"qboot", "hello disk\n", qemu.Config{Machine: qemu.MicroVM, KernelImage: bz}},
 		{"SeaBIOS", "hello disk\n", qemu.Config{Machine: qemu.MicroVM, Firmware: qemu.SeaBIOS, KernelImage: bz}},
 		{"command line", "hello line\n", qemu.Config{Machine: qemu.MicroVM, KernelImage: bz, Append: "arg=line"}},
-		{"as hyperkit does", "hello kexec\n", qemu.Config{Machine: qemu.MicroVM, KernelImage: kexec(t, bz, "arg=kexec"), MemoryBytes: 16 << 20}},
+		{"as hyperkit does", "hello kexec\n", qemu.Config{Machine: qemu.MicroVM, KernelImage: kexec(t, bz, nil, "arg=kexec"), MemoryBytes: 16 << 20}},
+		{"with a RAM disk", "hello ram\n", qemu.Config{Machine: qemu.MicroVM, KernelImage: kexec(t, bz, disk, "arg=ram"), MemoryBytes: 16 << 20}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.c.MemoryBytes == 0 {
@@ -128,9 +136,9 @@ func TestBzImageBoots(t *testing.T) {
 }
 
 // kexec returns a PVH kernel that leaves the machine as hyperkit's kexec firmware does (src/lib/firmware/kexec.c): GDT at
-// 0x2000, zero page at 0x3000, command line at 0x4000, the bzImage behind its setup at 1 MiB; there it goes on. What
-// hyperkit checks of the header is checked here.
-func kexec(t *testing.T, bz []byte, line string) []byte {
+// 0x2000, zero page at 0x3000, command line at 0x4000, the bzImage behind its setup at 1 MiB, the initial RAM disk where the
+// kernel's memory ends; there it goes on. What hyperkit checks of the header is checked here.
+func kexec(t *testing.T, bz, disk []byte, line string) []byte {
 	t.Helper()
 	const base, memory, loader = 0x2000, 16 << 20, 12 << 20
 	le := binary.LittleEndian
@@ -150,6 +158,13 @@ func kexec(t *testing.T, bz []byte, line string) []byte {
 	zero := low[0x1000:]
 	copy(zero[0x1f1:], bz[0x1f1:0x268])
 	le.PutUint32(zero[0x228:], 0x4000)
+	diskAt := (0x100000 + initSize + 4095) &^ 4095
+	if disk == nil {
+		disk = []byte{0xff} // not told of
+	} else {
+		le.PutUint32(zero[0x218:], uint32(diskAt))
+		le.PutUint32(zero[0x21c:], uint32(len(disk)))
+	}
 	zero[0x1e8] = 2
 	le.PutUint64(zero[0x2d0+8:], 0x9fc00)
 	le.PutUint32(zero[0x2d0+16:], 1)
@@ -179,12 +194,15 @@ func kexec(t *testing.T, bz []byte, line string) []byte {
 	payload := append(bytes.Clone(bz[setup:]), bytes.Repeat([]byte{0xff}, 4096)...) // a loader may leave anything behind it
 	var b bytes.Buffer
 	note := le.AppendUint64([]byte("\x04\x00\x00\x00\x08\x00\x00\x00\x12\x00\x00\x00Xen\x00"), loader)
-	header := elf.Header64{Type: 2, Machine: uint16(elf.EM_X86_64), Version: 1, Entry: loader, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 3}
+	header := elf.Header64{Type: 2, Machine: uint16(elf.EM_X86_64), Version: 1, Entry: loader, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 4}
 	copy(header.Ident[:], "\x7fELF\x02\x01\x01")
+	diskOff := 4096 + uint64(len(payload)+len(code))
+	diskOff += (diskAt - diskOff) % 4096 // places in file and memory agree
 	progs := []elf.Prog64{
 		{Type: uint32(elf.PT_LOAD), Flags: 7, Off: 4096, Vaddr: 0x100000, Paddr: 0x100000, Filesz: uint64(len(payload)), Memsz: uint64(len(payload)), Align: 4096},
 		{Type: uint32(elf.PT_LOAD), Flags: 7, Off: 4096 + uint64(len(payload)), Vaddr: loader, Paddr: loader, Filesz: uint64(len(code)), Memsz: uint64(len(code)), Align: 4096},
-		{Type: uint32(elf.PT_NOTE), Flags: 4, Off: 64 + 3*56, Vaddr: 64 + 3*56, Paddr: 64 + 3*56, Filesz: uint64(len(note)), Memsz: uint64(len(note)), Align: 4},
+		{Type: uint32(elf.PT_LOAD), Flags: 7, Off: diskOff, Vaddr: diskAt, Paddr: diskAt, Filesz: uint64(len(disk)), Memsz: uint64(len(disk)), Align: 4096},
+		{Type: uint32(elf.PT_NOTE), Flags: 4, Off: 64 + 4*56, Vaddr: 64 + 4*56, Paddr: 64 + 4*56, Filesz: uint64(len(note)), Memsz: uint64(len(note)), Align: 4},
 	}
 	for _, v := range []any{header, progs, note} {
 		if err := binary.Write(&b, le, v); err != nil {
@@ -194,6 +212,8 @@ func kexec(t *testing.T, bz []byte, line string) []byte {
 	b.Write(make([]byte, 4096-b.Len()))
 	b.Write(payload)
 	b.Write(code)
+	b.Write(make([]byte, diskOff-uint64(b.Len())))
+	b.Write(disk)
 	return b.Bytes()
 }
 
