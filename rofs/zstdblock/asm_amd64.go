@@ -8,3 +8,9 @@ const haveAsm = true
 //
 //go:noescape
 func decodeFour(t *[1 << maxHuffLog]uint16, dst *byte, stride, rounds int, r *[4]bitReader)
+
+// runSequences carries out sequences that are not the last as long as that is simple. It returns whether the next one is decoded
+// to lit, match and off of a; if not, nothing of it is.
+//
+//go:noescape
+func runSequences(a *seqArgs) (decoded bool)
