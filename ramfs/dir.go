@@ -225,6 +225,9 @@ func (n *Node) Symlink(name, target string) (*Node, Errno) {
 
 // Link gives the node to, which is no directory, one more name.
 func (n *Node) Link(name string, to *Node) Errno {
+	if err := n.free(name); err != 0 {
+		return err
+	}
 	switch {
 	case to.fs != n.fs:
 		return EXDEV
@@ -234,9 +237,6 @@ func (n *Node) Link(name string, to *Node) Errno {
 		return ENOENT
 	case to.attr.Nlink == ^uint32(0):
 		return EMLINK
-	}
-	if err := n.free(name); err != 0 {
-		return err
 	}
 	if err := n.fs.room(0, nameBytes+uint64(len(name))); err != 0 {
 		return err
@@ -295,20 +295,18 @@ func (n *Node) Rename(name string, to *Node, newName string, noReplace bool) Err
 	if err = to.free(newName); err != 0 && err != EEXIST {
 		return err
 	}
-	isDir := c.Type() == TypeDir
-	if isDir {
-		for up := to; up != nil; up = up.parent {
-			if up == c {
-				return EINVAL
-			}
-		}
-	}
 	old, _ := to.Lookup(newName)
+	isDir := c.Type() == TypeDir
+	// In the order in which Linux finds out (fs/namei.c, do_renameat2 and vfs_rename).
 	switch {
 	case err == EEXIST && noReplace:
 		return EEXIST
 	case err == EEXIST && old == nil: // "." or ".."
 		return EINVAL
+	case isDir && c.above(to):
+		return EINVAL
+	case old != nil && old.above(n):
+		return ENOTEMPTY
 	case old == c:
 		return 0
 	case old == nil:
@@ -333,4 +331,14 @@ func (n *Node) Rename(name string, to *Node, newName string, noReplace bool) Err
 	to.add(newName, c)
 	c.attr.Ctime = n.fs.now()
 	return 0
+}
+
+// above reports whether d is n or one of the directories that n is in.
+func (n *Node) above(d *Node) bool {
+	for ; d != nil; d = d.parent {
+		if d == n {
+			return true
+		}
+	}
+	return false
 }

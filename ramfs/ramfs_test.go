@@ -225,6 +225,8 @@ func TestModel(t *testing.T) {
 						want = ENOENT
 					case isDir && below:
 						want = EINVAL
+					case old != nil && above(to.n, other, d.n):
+						want = ENOTEMPTY
 					case old == nil || old == mm:
 					case isDir && old.kind != TypeDir:
 						want = ENOTDIR
@@ -278,6 +280,12 @@ func TestModel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// above reports whether what has a name in dir is d or above it.
+func above(dir *Node, name string, d *Node) bool {
+	n, _ := dir.Lookup(name)
+	return n.above(d)
 }
 
 // empty removes all that is in d, while reading it.
