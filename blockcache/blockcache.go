@@ -35,14 +35,20 @@ func (k Key) hash() uint64 {
 	return h ^ h>>32
 }
 
+// Memory is where a block is, in the way of its Store: a buffer, or what a kernel knows its pages by.
+type Memory struct {
+	Bytes  []byte
+	Frames uint64
+}
+
 // Store makes blocks and has their memory. Several goroutines call it at once if they do so with the cache.
-type Store[M any] interface {
+type Store interface {
 	// Alloc returns memory for size bytes, !ok when there is none. It may call Reclaim, and nothing else of the cache.
-	Alloc(size int) (m M, ok bool)
+	Alloc(size int) (m Memory, ok bool)
 	// Free takes it back. It must not call the cache.
-	Free(m M, size int)
+	Free(m Memory, size int)
 	// Load makes the block k in m. After an error m holds nothing of worth, and the next Get tries again.
-	Load(k Key, m M, size int) error
+	Load(k Key, m Memory, size int) error
 }
 
 // Options are for New.
@@ -57,13 +63,13 @@ type Options struct {
 }
 
 // Cache is safe for concurrent use if its Store is.
-type Cache[M any] struct {
-	store  Store[M]
+type Cache struct {
+	store  Store
 	limit  int64
 	bytes  atomic.Int64
 	epoch  atomic.Uint64 // from 1
 	hand   atomic.Uint32 // the shard in which reclaiming goes on
-	shards []shard[M]
+	shards []shard
 	slots  []slot
 }
 
@@ -73,25 +79,25 @@ type slot struct {
 	_     [56]byte
 }
 
-type shard[M any] struct {
+type shard struct {
 	mu      sync.Mutex
-	table   atomic.Pointer[[]atomic.Pointer[Block[M]]] // chains by hash; a power of two
-	count   int                                        // in the table
-	lru     Block[M]                                   // ring of the blocks in the table that nobody holds: lru.newer is the oldest
-	loading *Block[M]                                  // chained by older
-	limbo   *Block[M]                                  // reclaimed, waiting for Peeks to end; chained by older, newest first
-	spare   *Block[M]                                  // headers to use again, chained by older
+	table   atomic.Pointer[[]atomic.Pointer[Block]] // chains by hash; a power of two
+	count   int                                     // in the table
+	lru     Block                                   // ring of the blocks in the table that nobody holds: lru.newer is the oldest
+	loading *Block                                  // chained by older
+	limbo   *Block                                  // reclaimed, waiting for Peeks to end; chained by older, newest first
+	spare   *Block                                  // headers to use again, chained by older
 	loads   uint64
 	gone    uint64
 	_       [64]byte
 }
 
 // Block is a block in memory. Key and Mem are constant while it is held or peeked at.
-type Block[M any] struct {
+type Block struct {
 	Key          Key
-	Mem          M
-	next         atomic.Pointer[Block[M]] // in the chain; stays when the block leaves it, for those who are at it
-	older, newer *Block[M]
+	Mem          Memory
+	next         atomic.Pointer[Block] // in the chain; stays when the block leaves it, for those who are at it
+	older, newer *Block
 	hash         uint64
 	epoch        uint64 // in which it was reclaimed
 	size         int
@@ -102,11 +108,11 @@ type Block[M any] struct {
 }
 
 // Size returns the size that Get was called with, in bytes.
-func (b *Block[M]) Size() int { return b.size }
+func (b *Block) Size() int { return b.size }
 
 // New returns an empty cache.
-func New[M any](store Store[M], o Options) *Cache[M] {
-	c := &Cache[M]{store: store, limit: o.Limit, shards: make([]shard[M], max(o.Shards, 1)), slots: make([]slot, max(o.Peeks, 4))}
+func New(store Store, o Options) *Cache {
+	c := &Cache{store: store, limit: o.Limit, shards: make([]shard, max(o.Shards, 1)), slots: make([]slot, max(o.Peeks, 4))}
 	if len(c.shards)&(len(c.shards)-1) != 0 || len(c.shards) > 256 || len(c.slots)&(len(c.slots)-1) != 0 {
 		panic("blockcache: shards and peeks are powers of two")
 	}
@@ -114,18 +120,18 @@ func New[M any](store Store[M], o Options) *Cache[M] {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.lru.older, s.lru.newer = &s.lru, &s.lru
-		t := make([]atomic.Pointer[Block[M]], 32)
+		t := make([]atomic.Pointer[Block], 32)
 		s.table.Store(&t)
 	}
 	return c
 }
 
-func (c *Cache[M]) shard(hash uint64) *shard[M] {
+func (c *Cache) shard(hash uint64) *shard {
 	return &c.shards[hash>>24&uint64(len(c.shards)-1)]
 }
 
 // find needs the lock, or a slot; with a slot it may miss a block that is there.
-func (s *shard[M]) find(k Key, hash uint64) *Block[M] {
+func (s *shard) find(k Key, hash uint64) *Block {
 	t := *s.table.Load()
 	b := t[hash&uint64(len(t)-1)].Load()
 	for b != nil && b.Key != k {
@@ -135,7 +141,7 @@ func (s *shard[M]) find(k Key, hash uint64) *Block[M] {
 }
 
 // hold needs the lock.
-func (s *shard[M]) hold(b *Block[M]) {
+func (s *shard) hold(b *Block) {
 	if b.refs == 0 {
 		b.older.newer, b.newer.older = b.newer, b.older
 		b.older, b.newer = nil, nil
@@ -144,17 +150,17 @@ func (s *shard[M]) hold(b *Block[M]) {
 }
 
 // release puts b, which nobody holds, at the new end of the LRU.
-func (s *shard[M]) release(b *Block[M]) {
+func (s *shard) release(b *Block) {
 	b.peeked.Store(0)
 	b.older, b.newer = s.lru.older, &s.lru
 	b.older.newer, s.lru.older = b, b
 }
 
 // insert needs the lock.
-func (s *shard[M]) insert(b *Block[M]) {
+func (s *shard) insert(b *Block) {
 	t := *s.table.Load()
 	if s.count++; s.count > 2*len(t) {
-		grown := make([]atomic.Pointer[Block[M]], 4*len(t))
+		grown := make([]atomic.Pointer[Block], 4*len(t))
 		for i := range t {
 			for at := t[i].Load(); at != nil; {
 				next := at.next.Load()
@@ -174,7 +180,7 @@ func (s *shard[M]) insert(b *Block[M]) {
 
 // Peek returns the block k if it is in memory, for a short look: call Done with the slot afterwards. Nil needs no Done, and
 // may mean too that it could not be told without waiting.
-func (c *Cache[M]) Peek(k Key) (b *Block[M], slot int) {
+func (c *Cache) Peek(k Key) (b *Block, slot int) {
 	hash := k.hash()
 	slot = int(hash>>16) & (len(c.slots) - 1)
 	for try := 0; !c.slots[slot].epoch.CompareAndSwap(0, c.epoch.Load()); try++ {
@@ -192,10 +198,10 @@ func (c *Cache[M]) Peek(k Key) (b *Block[M], slot int) {
 }
 
 // Done ends a Peek.
-func (c *Cache[M]) Done(slot int) { c.slots[slot].epoch.Store(0) }
+func (c *Cache) Done(slot int) { c.slots[slot].epoch.Store(0) }
 
 // Find returns the block k, held, if it is in memory, else nil.
-func (c *Cache[M]) Find(k Key) *Block[M] {
+func (c *Cache) Find(k Key) *Block {
 	hash := k.hash()
 	s := c.shard(hash)
 	s.mu.Lock()
@@ -208,7 +214,7 @@ func (c *Cache[M]) Find(k Key) *Block[M] {
 }
 
 // Hold holds b, which the caller holds, once more.
-func (c *Cache[M]) Hold(b *Block[M]) {
+func (c *Cache) Hold(b *Block) {
 	s := c.shard(b.hash)
 	s.mu.Lock()
 	s.hold(b)
@@ -216,7 +222,7 @@ func (c *Cache[M]) Hold(b *Block[M]) {
 }
 
 // Drop ends one hold of b.
-func (c *Cache[M]) Drop(b *Block[M]) {
+func (c *Cache) Drop(b *Block) {
 	s := c.shard(b.hash)
 	s.mu.Lock()
 	if b.refs--; b.refs == 0 {
@@ -231,7 +237,7 @@ func (c *Cache[M]) Drop(b *Block[M]) {
 
 // Get returns the block k of that many bytes, held. Of several who miss it at once, one loads it and the others wait; if
 // that fails they all get the error, and the next Get tries again. It fails with ErrFull or with Load's error.
-func (c *Cache[M]) Get(k Key, size int) (*Block[M], error) {
+func (c *Cache) Get(k Key, size int) (*Block, error) {
 	hash := k.hash()
 	s := c.shard(hash)
 	s.mu.Lock()
@@ -256,12 +262,14 @@ func (c *Cache[M]) Get(k Key, size int) (*Block[M], error) {
 		}
 		return b, nil
 	}
-	b := s.spare
-	if b != nil {
-		s.spare = b.older
-	} else {
-		b = &Block[M]{}
+	if s.spare == nil {
+		more := make([]Block, 8)
+		for i := range more {
+			more[i].older, s.spare = s.spare, &more[i]
+		}
 	}
+	b := s.spare
+	s.spare = b.older
 	b.Key, b.hash, b.size, b.refs = k, hash, size, 1
 	b.older, s.loading = s.loading, b
 	s.loads++
@@ -273,8 +281,8 @@ func (c *Cache[M]) Get(k Key, size int) (*Block[M], error) {
 }
 
 // load makes the block b, which is among those that are loaded, and puts it into the table.
-func (c *Cache[M]) load(s *shard[M], b *Block[M]) (err error) {
-	var m M
+func (c *Cache) load(s *shard, b *Block) (err error) {
+	var m Memory
 	size, reserved, have := b.size, false, false
 	err = ErrBroken
 	defer func() {
@@ -312,15 +320,15 @@ func (c *Cache[M]) load(s *shard[M], b *Block[M]) (err error) {
 	return c.store.Load(b.Key, m, size)
 }
 
-// discard keeps the header of b for another block. It needs the lock.
-func (s *shard[M]) discard(b *Block[M]) {
-	var none M
-	b.Mem, b.err, b.wait, b.refs, b.newer = none, nil, nil, 0, nil
+// discard keeps the header of b, which has no key from then on, for another block. It needs the lock.
+func (s *shard) discard(b *Block) {
+	var none Memory
+	b.Key, b.Mem, b.err, b.wait, b.refs, b.newer = Key{}, none, nil, nil, 0, nil
 	b.older, s.spare = s.spare, b
 }
 
 // reserve adds size to the bytes of the cache, reclaiming others if that is what it needs.
-func (c *Cache[M]) reserve(size int64) bool {
+func (c *Cache) reserve(size int64) bool {
 	for {
 		now := c.bytes.Load()
 		if over := now + size - c.limit; over <= 0 {
@@ -335,7 +343,7 @@ func (c *Cache[M]) reserve(size int64) bool {
 
 // Reclaim gives blocks that nobody holds back to the Store, the least recently used first, until that is want bytes or there
 // are no more, and returns how many bytes that was.
-func (c *Cache[M]) Reclaim(want int64) (freed int64) {
+func (c *Cache) Reclaim(want int64) (freed int64) {
 	for idle := 0; freed < want && idle < len(c.shards); {
 		s := &c.shards[int(c.hand.Add(1))&(len(c.shards)-1)]
 		n := c.reclaimFrom(s, want-freed)
@@ -348,7 +356,7 @@ func (c *Cache[M]) Reclaim(want int64) (freed int64) {
 }
 
 // reclaimFrom takes the oldest block of a shard, or all that is wanted if there is only this shard, and what in it waits.
-func (c *Cache[M]) reclaimFrom(s *shard[M], want int64) (freed int64) {
+func (c *Cache) reclaimFrom(s *shard, want int64) (freed int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if freed = c.collect(s); freed >= want {
@@ -387,7 +395,7 @@ func (c *Cache[M]) reclaimFrom(s *shard[M], want int64) (freed int64) {
 }
 
 // collect frees what was reclaimed before the oldest Peek began. It needs the lock.
-func (c *Cache[M]) collect(s *shard[M]) (freed int64) {
+func (c *Cache) collect(s *shard) (freed int64) {
 	if s.limbo == nil {
 		return 0
 	}
@@ -420,7 +428,7 @@ type Stats struct {
 }
 
 // Stats counts. While others use the cache the parts need not fit together.
-func (c *Cache[M]) Stats() Stats {
+func (c *Cache) Stats() Stats {
 	st := Stats{Bytes: c.bytes.Load()}
 	for i := range c.shards {
 		s := &c.shards[i]

@@ -21,20 +21,21 @@ type store struct {
 	full  atomic.Bool
 }
 
-func (s *store) Alloc(size int) ([]byte, bool) {
+func (s *store) Alloc(size int) (Memory, bool) {
 	if s.full.Load() {
-		return nil, false
+		return Memory{}, false
 	}
 	n := s.out.Add(int64(size))
 	for m := s.most.Load(); n > m && !s.most.CompareAndSwap(m, n); m = s.most.Load() {
 	}
 	if p, ok := s.free.Get().(*[]byte); ok && len(*p) == size {
-		return *p, true
+		return Memory{Bytes: *p}, true
 	}
-	return make([]byte, size), true
+	return Memory{Bytes: make([]byte, size)}, true
 }
 
-func (s *store) Free(m []byte, size int) {
+func (s *store) Free(mem Memory, size int) {
+	m := mem.Bytes
 	s.out.Add(-int64(size))
 	for i := range m {
 		m[i] = 0xee
@@ -42,7 +43,8 @@ func (s *store) Free(m []byte, size int) {
 	s.free.Put(&m)
 }
 
-func (s *store) Load(k Key, m []byte, size int) error {
+func (s *store) Load(k Key, mem Memory, size int) error {
+	m := mem.Bytes
 	s.loads.Add(1)
 	for at := 0; at+8 <= size; at += 8 {
 		binary.LittleEndian.PutUint64(m[at:], k.ID<<32|k.Sub)
@@ -53,7 +55,8 @@ func (s *store) Load(k Key, m []byte, size int) error {
 	return nil
 }
 
-func right(k Key, m []byte) bool {
+func right(k Key, mem Memory) bool {
+	m := mem.Bytes
 	for at := 0; at+8 <= len(m); at += 8 {
 		if binary.LittleEndian.Uint64(m[at:]) != k.ID<<32|k.Sub {
 			return false
@@ -85,7 +88,7 @@ func TestModel(t *testing.T) {
 		}
 		c := New(st, Options{Limit: limit})
 		var model []*entry // released longest ago first; those that are held are anywhere
-		var held []*Block[[]byte]
+		var held []*Block
 		bytes := func() (n int64) {
 			for _, e := range model {
 				n += int64(sizeOf(e.key))
@@ -293,7 +296,7 @@ type gate struct {
 	fail             func() error
 }
 
-func (g *gate) Load(k Key, m []byte, size int) error {
+func (g *gate) Load(k Key, m Memory, size int) error {
 	g.started <- struct{}{}
 	<-g.release
 	if err := g.fail(); err != nil {
@@ -303,7 +306,7 @@ func (g *gate) Load(k Key, m []byte, size int) error {
 }
 
 // waiting returns how many wait for the one block that is loaded.
-func waiting(c *Cache[[]byte]) int {
+func waiting(c *Cache) int {
 	s := &c.shards[0]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,7 +385,7 @@ func TestStress(t *testing.T) {
 		for worker := range uint64(8) {
 			wg.Go(func() {
 				r := rand.New(rand.NewPCG(worker, 9))
-				var held []*Block[[]byte]
+				var held []*Block
 				for range 20000 {
 					k := Key{uint64(r.IntN(40)), uint64(r.IntN(4))}
 					switch op := r.IntN(20); {

@@ -15,10 +15,10 @@ import (
 const cacheBytes = 32 << 20
 
 // The cache's key of a cluster is the number of its record in the cluster table, so that files that share it share memory.
-type cache = blockcache.Cache[[]byte]
+type cache = blockcache.Cache
 
 func newCache(f *FS) *cache {
-	return blockcache.New[[]byte]((*store)(f), blockcache.Options{Limit: cacheBytes, Shards: 16, Peeks: 64})
+	return blockcache.New((*store)(f), blockcache.Options{Limit: cacheBytes, Shards: 16, Peeks: 64})
 }
 
 // metaBlocks bounds the metadata blocks that an open image keeps.
@@ -61,24 +61,24 @@ type store FS
 var buffers [format.MaxClusterLog + 1]sync.Pool
 
 // Alloc implements blockcache.Store. What is too odd for another block to use is made by the byte.
-func (s *store) Alloc(size int) ([]byte, bool) {
+func (s *store) Alloc(size int) (blockcache.Memory, bool) {
 	if log := bits.TrailingZeros(uint(size)); 1<<log == size && log < len(buffers) {
 		if p, ok := buffers[log].Get().(*byte); ok {
-			return unsafe.Slice(p, size), true
+			return blockcache.Memory{Bytes: unsafe.Slice(p, size)}, true
 		}
 	}
-	return make([]byte, size), true
+	return blockcache.Memory{Bytes: make([]byte, size)}, true
 }
 
 // Free implements blockcache.Store.
-func (s *store) Free(b []byte, size int) {
+func (s *store) Free(m blockcache.Memory, size int) {
 	if log := bits.TrailingZeros(uint(size)); 1<<log == size && log < len(buffers) {
-		buffers[log].Put(unsafe.SliceData(b))
+		buffers[log].Put(unsafe.SliceData(m.Bytes))
 	}
 }
 
 // Load implements blockcache.Store.
-func (s *store) Load(k blockcache.Key, b []byte, size int) error {
+func (s *store) Load(k blockcache.Key, m blockcache.Memory, size int) error {
 	f := (*FS)(s)
 	rd, err := f.reader()
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *store) Load(k blockcache.Key, b []byte, size int) error {
 	if err := rd.Record(k.ID, &c); err != nil {
 		return err
 	}
-	return rd.Decode(&c, b)
+	return rd.Decode(&c, m.Bytes)
 }
 
 // readAt reads from byte off of the regular file n into p and returns how many bytes it read: fewer than len(p) only at the
@@ -112,7 +112,7 @@ func (f *FS) readAt(n *format.Inode, p []byte, off int64) (done int, err error) 
 		if ok {
 			ok = false // until it was found in the cache
 			if b, slot := f.cache.Peek(blockcache.Key{ID: record}); b != nil {
-				ok = part(rest, b.Mem, n, from, skip, want)
+				ok = part(rest, b.Mem.Bytes, n, from, skip, want)
 				f.cache.Done(slot)
 			} else if len(rest) < want || n.Layout() == format.LayoutTail {
 				ok, err = f.load(n, record, rest, from, skip, want)
@@ -174,7 +174,7 @@ func (f *FS) load(n *format.Inode, record uint64, p []byte, from, skip, want int
 		}
 		return false, err
 	}
-	ok := part(p, b.Mem, n, from, skip, want)
+	ok := part(p, b.Mem.Bytes, n, from, skip, want)
 	f.cache.Drop(b)
 	return ok, nil
 }

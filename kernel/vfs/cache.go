@@ -2,98 +2,34 @@ package vfs
 
 import "github.com/firstlight-boot/firstlight/kernel/mem"
 
-// Cache holds the pages of one read-only file that are in memory. A file system embeds one in each of its files and fills
-// it a cluster at a time, decoding straight into the frames: what is read, and what is mapped, is the cached frame itself.
-type Cache struct {
-	pages []cached // grown to the highest page that was ever there
-	next  *Cache   // ring of all caches that ever held a page; nil: not in it
+// PageCache holds pages of files that can be read again.
+type PageCache interface {
+	// Reclaim frees pages that are not mapped, the least recently used first, until want bytes are free or none is left, and
+	// returns how many bytes that was.
+	Reclaim(want int64) int64
+	// Bytes returns how much is held.
+	Bytes() int64
 }
 
-// cached is a frame with, in the bits that a page address leaves free, the number of times it is mapped. A count that
-// reaches its limit stays there, and the page stays in memory.
-type cached uint64
+var pages PageCache
 
-const (
-	mapMask  = mem.PageSize - 1
-	maxStuck = mapMask
-)
+// SetPageCache says where there are pages to drop when memory gets short.
+func SetPageCache(c PageCache) { pages = c }
 
-func (c cached) frame() mem.Frame { return mem.Frame(c &^ mapMask) }
-
-var (
-	hand       *Cache // where the search for pages to drop goes on
-	pagesInUse uint64
-)
-
-// CachedPages returns how many pages all caches hold.
-func CachedPages() uint64 { return pagesInUse }
-
-// Cached returns page n if it is in memory, else 0.
-func (c *Cache) Cached(n uint64) mem.Frame {
-	if n < uint64(len(c.pages)) {
-		return c.pages[n].frame()
+// CachedPages returns how many pages of files are in memory that could be read again.
+func CachedPages() uint64 {
+	if pages == nil {
+		return 0
 	}
-	return 0
+	return uint64(pages.Bytes()) / mem.PageSize
 }
 
-// Mapped adds delta, 1 or -1, to the number of mappings of page n, if it is in memory.
-func (c *Cache) Mapped(n uint64, delta int) {
-	if n >= uint64(len(c.pages)) || c.pages[n] == 0 {
-		return
-	}
-	if p := &c.pages[n]; *p&mapMask != maxStuck {
-		*p = cached(int64(*p) + int64(delta))
-	}
-}
-
-// Put makes count frames from f on the pages from n on. Frames of pages that are there already are freed instead.
-func (c *Cache) Put(n uint64, f mem.Frame, count int) {
-	if need := n + uint64(count); need > uint64(len(c.pages)) {
-		if need > uint64(cap(c.pages)) {
-			grown := make([]cached, need, max(need, 2*uint64(len(c.pages))))
-			copy(grown, c.pages)
-			c.pages = grown
-		}
-		c.pages = c.pages[:need]
-	}
-	if c.next == nil {
-		if hand == nil {
-			hand = c
-			c.next = c
-		} else {
-			c.next, hand.next = hand.next, c
-		}
-	}
-	for i := range uint64(count) {
-		p := f + mem.Frame(i*mem.PageSize)
-		if c.pages[n+i] != 0 {
-			mem.Free(p)
-			continue
-		}
-		c.pages[n+i] = cached(p)
-		pagesInUse++
-	}
-}
-
-// Reclaim frees pages that are not mapped until want are free or none is left, and returns how many it freed. Every page
-// here can be read again.
+// Reclaim frees pages that are not mapped until want are free or none is left, and returns how many it freed.
 func Reclaim(want int) int {
-	freed := 0
-	for c, first := hand, hand; c != nil && freed < want; {
-		for i, p := range c.pages {
-			if p != 0 && p&mapMask == 0 {
-				mem.Free(p.frame())
-				c.pages[i] = 0
-				freed++
-			}
-		}
-		hand = c.next
-		if c = c.next; c == first {
-			break
-		}
+	if pages == nil {
+		return 0
 	}
-	pagesInUse -= uint64(freed)
-	return freed
+	return int(pages.Reclaim(int64(want)*mem.PageSize) / mem.PageSize)
 }
 
 // The program cannot have the last pages of memory: a 64th of it, 32 to 256 pages, is left for the kernel's own heap, so

@@ -33,21 +33,22 @@ loop:
 	SHRL    $4, CX
 	CMPL    CX, $15
 	JEQ     longLiterals
+
+short:
 	MOVUPS  1(SI), X0
 	MOVUPS  X0, (DI)
-	LEAQ    1(SI)(CX*1), SI
 	ADDQ    CX, DI
+	MOVWLZX 1(SI)(CX*1), DX
+	LEAQ    3(SI)(CX*1), SI
 
-match: // SI is followed by 2 bytes, DI by 66
-	MOVWLZX (SI), DX
-	ADDQ    $2, SI
+offset: // DI is followed by 66 bytes
 	MOVQ    DI, BX
 	SUBQ    DX, BX
 	CMPQ    BX, R10
 	JCS     bad
 	ANDL    $15, AX
 	CMPL    AX, $15
-	JEQ     longMatch
+	JEQ     longish
 	CMPL    DX, $16
 	JCS     near
 	MOVUPS  (BX), X0
@@ -55,6 +56,35 @@ match: // SI is followed by 2 bytes, DI by 66
 	MOVWLZX 16(BX), CX
 	MOVW    CX, 16(DI)
 	LEAQ    4(DI)(AX*1), DI
+
+	// As at loop.
+	CMPQ    SI, R11
+	JHI     slow
+	CMPQ    DI, R12
+	JHI     slow
+	MOVBLZX (SI), AX
+	MOVL    AX, CX
+	SHRL    $4, CX
+	CMPL    CX, $15
+	JNE     short
+	JMP     longLiterals
+
+longish: // Most long matches are of up to 48 bytes, for which there is room.
+	CMPL    DX, $16
+	JCS     longMatch
+	CMPQ    SI, R8
+	JCC     bad
+	MOVBLZX (SI), CX
+	CMPL    CX, $29
+	JHI     longMatch
+	INCQ    SI
+	MOVUPS  (BX), X0
+	MOVUPS  X0, (DI)
+	MOVUPS  16(BX), X0
+	MOVUPS  X0, 16(DI)
+	MOVUPS  32(BX), X0
+	MOVUPS  X0, 32(DI)
+	LEAQ    19(DI)(CX*1), DI
 	JMP     loop
 
 near:
@@ -75,11 +105,13 @@ double:
 	CMPQ   DI, CX
 	JCC    copied
 
-far:
+far: // What the first step writes the second may read.
 	MOVUPS (BX), X0
 	MOVUPS X0, (DI)
-	ADDQ   $16, BX
-	ADDQ   $16, DI
+	MOVUPS 16(BX), X0
+	MOVUPS X0, 16(DI)
+	ADDQ   $32, BX
+	ADDQ   $32, DI
 	CMPQ   DI, CX
 	JCS    far
 
@@ -200,10 +232,10 @@ rest:
 	JCS   bad
 
 afterLiterals:
-	CMPQ    DI, R12
-	JLS     match
 	MOVWLZX (SI), DX
 	ADDQ    $2, SI
+	CMPQ    DI, R12
+	JLS     offset
 	MOVQ    DI, BX
 	SUBQ    DX, BX
 	CMPQ    BX, R10

@@ -122,7 +122,7 @@ func readAll(disk dev.Disk, size int64) []byte {
 // segmentSize is how much is read from the disk at once, in bytes: a request costs more than 64 KiB of copying.
 const (
 	segmentSize = 64 << 10
-	segments    = 4
+	segments    = 3
 )
 
 // section is a disk from a byte offset on.

@@ -1,7 +1,9 @@
-// Package rofsfs is the read-only root: a ROFS image behind the interface of package vfs, with a page cache in front.
+// Package rofsfs is the read-only root: a ROFS image behind the interface of package vfs, with a page cache in front, which is
+// the block cache that the host has too, on page frames.
 package rofsfs
 
 import (
+	"github.com/firstlight-boot/firstlight/blockcache"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
@@ -14,16 +16,21 @@ const Magic = 0x53464f52
 
 // FS is a mounted image.
 type FS struct {
-	img      *read.FS
-	nodes    []*node // hash table by inode number, chained through next; its length is a power of two
-	count    int
-	bounce   []byte // for a cluster for which there are no frames in a row; nil until then
-	reported int
+	img       *read.FS
+	nodes     []*node // hash table by inode number, chained through next; its length is a power of two
+	count     int
+	cache     *blockcache.Cache
+	loading   *node         // whose page is being loaded
+	scattered [][]mem.Frame // nil: not in use
+	bounce    []byte        // for a cluster for which there are no frames in a row; nil until then
+	reported  int
 }
 
 // New returns the root directory of img, which the file system owns from then on.
 func New(img *read.FS) (vfs.Node, vfs.Errno) {
 	fs := &FS{img: img, nodes: make([]*node, 64)}
+	fs.cache = blockcache.New(fs, blockcache.Options{Limit: 1 << 62}) // as much as there are frames
+	vfs.SetPageCache(fs)
 	return fs.node(format.RootIno)
 }
 
@@ -37,6 +44,9 @@ func (fs *FS) node(ino uint32) (vfs.Node, vfs.Errno) {
 	n := &node{fs: fs, ino: ino}
 	if err := fs.img.Inode(ino, &n.rec); err != nil {
 		return nil, fs.fail(err)
+	}
+	if n.isType(format.TypeFile) {
+		n.layOut()
 	}
 	if fs.count++; fs.count > 2*len(fs.nodes) {
 		old := fs.nodes
@@ -71,16 +81,17 @@ func (fs *FS) fail(err error) vfs.Errno {
 
 type node struct {
 	vfs.ReadOnly
-	vfs.Cache
 	fs   *FS
 	next *node
 	ino  uint32
 	rec  format.Inode
+	// Of a file. Pages from whole on, as far as there are any, have blocks of their own.
+	pages, whole, own uint64
+	log               uint    // of a cluster's pages
+	blocks            []known // by number; grown to the highest that was ever there
 }
 
 func (n *node) isType(t uint16) bool { return n.rec.Type() == t }
-func (n *node) pages() uint64        { return (n.rec.Size() + mem.PageSize - 1) / mem.PageSize }
-func (n *node) clusterLog() uint     { return uint(n.rec.ClusterLog()) }
 
 func (n *node) Attr(a *vfs.Attr) {
 	r := &n.rec
@@ -126,60 +137,6 @@ func (n *node) Readlink() (string, vfs.Errno) {
 		return "", n.fs.fail(err)
 	}
 	return string(b), 0
-}
-
-// Page brings the whole cluster of page i into memory.
-func (n *node) Page(i uint64) (mem.Frame, vfs.Errno) {
-	if f := n.Cached(i); f != 0 {
-		return f, 0
-	}
-	if !n.isType(format.TypeFile) {
-		return 0, vfs.ENODEV
-	}
-	if i >= n.pages() {
-		return 0, vfs.EINVAL
-	}
-	log := n.clusterLog() - 12
-	cluster := i >> log
-	first := cluster << log
-	count := int(min(uint64(1)<<log, n.pages()-first))
-	if run := vfs.AllocRun(count); run != 0 {
-		if err := n.fs.img.ReadCluster(&n.rec, cluster, run.Bytes(count*mem.PageSize)); err != nil {
-			for k := range count {
-				mem.Free(run + mem.Frame(k*mem.PageSize))
-			}
-			return 0, n.fs.fail(err)
-		}
-		n.Put(first, run, count)
-		return n.Cached(i), 0
-	}
-	// There are no frames in a row: decode aside and copy, the wanted page last so that making room cannot take it again.
-	if len(n.fs.bounce) < count*mem.PageSize {
-		n.fs.bounce = make([]byte, 1<<n.clusterLog())
-	}
-	if err := n.fs.img.ReadCluster(&n.rec, cluster, n.fs.bounce[:count*mem.PageSize]); err != nil {
-		return 0, n.fs.fail(err)
-	}
-	for k := range uint64(count) {
-		if first+k != i && n.Cached(first+k) == 0 && !n.keep(first+k, n.fs.bounce[k*mem.PageSize:]) {
-			break
-		}
-	}
-	if !n.keep(i, n.fs.bounce[(i-first)*mem.PageSize:]) {
-		return 0, vfs.ENOMEM
-	}
-	return n.Cached(i), 0
-}
-
-// keep puts a copy of the page that b begins with into the cache.
-func (n *node) keep(i uint64, b []byte) bool {
-	f := vfs.AllocDirty()
-	if f == 0 {
-		return false
-	}
-	copy(f.Bytes(mem.PageSize), b)
-	n.Put(i, f, 1)
-	return true
 }
 
 func (n *node) ReadAt(p []byte, off uint64) (int, vfs.Errno) {
