@@ -40,7 +40,7 @@ func (a Attrs) String() string {
 // Lacker is a Module whose format cannot hold everything that a tree may have. A Module that is none holds all of it.
 type Lacker interface {
 	Module
-	// Lacks tells what the format has no place for. What it reads back of that is the same for every entry.
+	// Lacks tells what the format has no place for, or so little that it does not come back.
 	Lacks() Attrs
 	// CanHold tells whether the format has a place for e at all, without what it lacks: for its type, name and size. The error
 	// names e.

@@ -163,7 +163,8 @@ func level(a, b *side, note func(string)) error {
 		}
 		note(fmt.Sprintf("not compared, because not both of %s and %s have a place for it: %s", fa, fb, ignored))
 	}
-	a.tree, b.tree = fsmod.Reduce(a.tree, lackB), fsmod.Reduce(b.tree, lackA)
+	// What a format without modes reads back is its own choice.
+	a.tree, b.tree = fsmod.Reduce(a.tree, lackA|lackB), fsmod.Reduce(b.tree, lackA|lackB)
 	return nil
 }
 
