@@ -323,3 +323,58 @@ func FuzzRecover(f *testing.F) {
 		}
 	})
 }
+
+// TestRecoverNested has an image in a file of an image, stored as it is: nothing of it gets into the outer one's tree.
+func TestRecoverNested(t *testing.T) {
+	inner := write(t, small(t), rofs.Options{})
+	tr, data := recoverable(t)
+	data["inner"] = inner
+	tr = newTree(t, append(slices.DeleteFunc(tr.Entries, func(e tree.Entry) bool { return e.Path == "." }), file("inner", inner))...)
+	whole := write(t, tr, rofs.Options{Raw: func(p string) bool { return p == "inner" }})
+	for table, at := range tables(whole) {
+		image := bytes.Clone(whole)
+		clear(image[:format.BlockSize])
+		if table != format.Inodes { // the first time, the superblock only
+			clear(image[at[0]:at[1]])
+		}
+		rec, got := restore(t, image, -1)
+		if rec == nil || rec.Offset != 0 || len(rec.Others) != 1 {
+			t.Fatalf("table %d: the images are not told apart: %+v", table, rec)
+		}
+		judgeRecovery(t, tr, data, got)
+		for p, e := range got.entries {
+			if strings.HasPrefix(p, "d/") && e.Path != "." {
+				t.Errorf("table %d: %q is the inner image's", table, p)
+			}
+		}
+		if _, got := restore(t, image, rec.Others[0]); len(got.all) > 0 || got.entries["d/hello"].Size == 0 {
+			t.Errorf("table %d: the inner image is not recovered: %v", table, got.all)
+		}
+	}
+}
+
+// TestRecoverFlips changes one byte of each metadata block: what has a check of its own comes back, and what cannot be told is in
+// the list.
+func TestRecoverFlips(t *testing.T) {
+	tr, data := recoverable(t)
+	whole := write(t, tr, rofs.Options{})
+	super := format.Superblock(whole)
+	r := rand.New(rand.NewPCG(1, 11))
+	for at := format.BlockSize; at < int(super.DataOff()); at += format.BlockSize {
+		image := bytes.Clone(whole)
+		image[at+format.HeaderSize+r.IntN(int((*format.Header)(whole[at:]).Used()))] ^= 1 << r.IntN(8)
+		if at%8192 == 0 {
+			clear(image[:format.BlockSize])
+		}
+		_, got := restore(t, image, -1)
+		if got == nil {
+			t.Fatalf("block at %d: nothing is found", at)
+		}
+		if named, _ := judgeRecovery(t, tr, data, got); named < len(tr.Entries)-70 { // those of a directory, if its name is hit
+			t.Errorf("block at %d: %d of %d entries are left", at, named, len(tr.Entries))
+		}
+		if len(got.all) == 0 {
+			t.Errorf("block at %d: the list is empty", at)
+		}
+	}
+}
