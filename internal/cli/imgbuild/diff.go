@@ -148,10 +148,8 @@ func level(a, b *side, note func(string)) error {
 	if err != nil {
 		return err
 	}
-	if lackA == lackB {
-		return nil
-	}
-	ignored := lackA&fsmod.Uses(b.tree) | lackB&fsmod.Uses(a.tree)
+	// What neither has is not missed.
+	ignored := lackA&^lackB&fsmod.Uses(b.tree) | lackB&^lackA&fsmod.Uses(a.tree)
 	if ignored &^= fsmod.Devices | fsmod.Pipes; ignored != 0 {
 		fa, err := a.format()
 		if err != nil {
@@ -164,7 +162,9 @@ func level(a, b *side, note func(string)) error {
 		note(fmt.Sprintf("not compared, because not both of %s and %s have a place for it: %s", fa, fb, ignored))
 	}
 	// What a format without modes reads back is its own choice.
-	a.tree, b.tree = fsmod.Reduce(a.tree, lackA|lackB), fsmod.Reduce(b.tree, lackA|lackB)
+	if lack := lackA | lackB; lack != 0 {
+		a.tree, b.tree = fsmod.Reduce(a.tree, lack), fsmod.Reduce(b.tree, lack)
+	}
 	return nil
 }
 
