@@ -109,9 +109,8 @@ func Reduce(t *tree.Tree, a Attrs) *tree.Tree {
 		if a&Xattrs != 0 {
 			e.Xattrs = nil
 		}
-		if a&HardLinks != 0 && e.HardLink != "" {
-			e.Source = t.Lookup(e.HardLink).Source
-			e.HardLink = ""
+		if first := t.Lookup(e.HardLink); a&HardLinks != 0 && first != nil {
+			e.Source, e.HardLink = first.Source, ""
 		}
 	}
 	return r
