@@ -316,10 +316,8 @@ func (p *process) call(t *thread) int64 {
 		return neg(vfs.EPERM)
 	case 186: // gettid
 		return int64(t.tid)
-	case 191, 192, 193: // getxattr, lgetxattr, fgetxattr
-		return neg(vfs.ENODATA)
-	case 188, 189, 190, 194, 195, 196, 197, 198, 199: // the other calls on extended attributes
-		return neg(vfs.EOPNOTSUPP)
+	case 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199: // setxattr … fremovexattr
+		return p.xattr(t.nr, a, b, d, e, f)
 	case 200: // tkill
 		return p.tgkill(thePID, int64(int32(a)), b)
 	case 201: // time

@@ -88,6 +88,14 @@ type Node interface {
 	Release()
 }
 
+// Xattrs is what a Node has besides, if its file system has extended attributes. flags are those of setxattr(2).
+type Xattrs interface {
+	Xattr(name string) (value []byte, ok bool)
+	XattrNames() []string
+	SetXattr(name string, value []byte, flags int) Errno
+	RemoveXattr(name string) Errno
+}
+
 // Parts of Attr for SetAttr.
 const (
 	SetMode  = 1

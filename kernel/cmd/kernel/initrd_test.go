@@ -53,6 +53,7 @@ const program = `
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysinfo.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #define CHECK(x) do { if (!(x)) { printf("FAIL line %d: %s (errno %d)\n", __LINE__, #x, errno); exit(1); } } while (0)
 static unsigned long unused(void) { struct sysinfo i; sysinfo(&i); return i.freeram * i.mem_unit; }
@@ -79,6 +80,16 @@ int main(int argc, char **argv) {
 	CHECK(!munmap(m, 1500000));
 	CHECK(!rename("/link", "/hard") && readlink("/hard", b, 8) == 3 && !memcmp(b, "big", 3));
 	CHECK(!mkdir("/new", 0700) && !symlink("x", "/new/l") && rmdir("/new") == -1 && errno == ENOTEMPTY);
+	CHECK(getxattr("/big", "user.a", b, 8) == -1 && errno == ENODATA);
+	CHECK(!setxattr("/big", "user.a", "one", 3, XATTR_CREATE) && fsetxattr(fd, "user.a", "x", 1, XATTR_CREATE) == -1 && errno == EEXIST);
+	CHECK(!fsetxattr(fd, "user.bc", "", 0, 0) && listxattr("/big", b, 2) == -1 && errno == ERANGE);
+	char names[32];
+	CHECK(listxattr("/big", 0, 0) == 15 && flistxattr(fd, names, 32) == 15 && !memcmp(names, "user.a\0user.bc", 15));
+	CHECK(lgetxattr("/big", "user.a", b, 8) == 3 && !memcmp(b, "one", 3) && fgetxattr(fd, "user.bc", b, 8) == 0);
+	CHECK(!removexattr("/big", "user.a") && fremovexattr(fd, "user.a") == -1 && errno == ENODATA);
+	CHECK(lsetxattr("/hard", "user.a", "x", 1, 0) == -1 && errno == EPERM);
+	CHECK(setxattr("/big", "other", "x", 1, 0) == -1 && errno == EOPNOTSUPP);
+	CHECK(!setxattr("/tmp", "trusted.t", "x", 1, 0) && setxattr("/proc", "user.t", "x", 1, 0) == -1 && errno == EOPNOTSUPP);
 	CHECK(unlink("/init") == 0);
 	unsigned long before = unused();
 	CHECK(!unlink("/big") && unused() < before + 500000);

@@ -155,3 +155,17 @@ func (n node) Rename(name string, newDir vfs.Node, newName string, noReplace boo
 
 func (n node) Retain()  { n.n.Open() }
 func (n node) Release() { n.n.Close() }
+
+// Xattr, and the others, implement vfs.Xattrs.
+func (n node) Xattr(name string) ([]byte, bool) {
+	v := n.n.Xattr(name)
+	return v, v != nil
+}
+
+func (n node) XattrNames() []string { return n.n.Xattrs() }
+
+func (n node) SetXattr(name string, value []byte, flags int) vfs.Errno {
+	return vfs.Errno(n.n.SetXattr(name, value, flags))
+}
+
+func (n node) RemoveXattr(name string) vfs.Errno { return vfs.Errno(n.n.RemoveXattr(name)) }
