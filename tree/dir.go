@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,18 @@ func FromDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 }
 
 type inode struct{ dev, ino uint64 }
+
+// identity is what a file must keep.
+type identity struct {
+	inode
+	size int64
+	mod  time.Time
+}
+
+func identify(info fs.FileInfo) identity {
+	st := info.Sys().(*syscall.Stat_t)
+	return identity{inode{uint64(st.Dev), uint64(st.Ino)}, info.Size(), info.ModTime()}
+}
 
 type walker struct {
 	ctx     context.Context
@@ -152,7 +165,9 @@ func (w *walker) add(p string) (isDir bool, err error) {
 		w.first[id] = p
 	}
 	if e.Mode.IsRegular() {
-		e.Source = func() (io.ReadCloser, error) { return openFile(host, info) }
+		// There may be a million of these: each keeps only what it needs.
+		dir, want := w.dir, identify(info)
+		e.Source = func() (io.ReadCloser, error) { return openFile(filepath.Join(dir, p), want) }
 	}
 	w.entries = append(w.entries, e)
 	return info.IsDir(), nil
@@ -173,12 +188,12 @@ func (w *walker) addHardLink(e Entry, first, host string) error {
 type hostFile struct {
 	f    *os.File
 	path string
-	want fs.FileInfo
+	want identity
 	pos  int64
 	err  error // once an error or io.EOF, always
 }
 
-func openFile(path string, want fs.FileInfo) (*hostFile, error) {
+func openFile(path string, want identity) (*hostFile, error) {
 	// O_NONBLOCK: should a fifo have taken the file's place, opening it must not wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
@@ -201,12 +216,13 @@ func openFile(path string, want fs.FileInfo) (*hostFile, error) {
 
 // compare fails with ErrChanged if got is not the file that the tree was made of.
 func (h *hostFile) compare(got fs.FileInfo) error {
+	is := identify(got)
 	switch {
-	case !os.SameFile(h.want, got):
+	case is.inode != h.want.inode:
 		return fmt.Errorf("%s: %w: another file has taken its place", h.path, ErrChanged)
-	case got.Size() != h.want.Size():
-		return fmt.Errorf("%s: %w: it had %d bytes and has %d now", h.path, ErrChanged, h.want.Size(), got.Size())
-	case !got.ModTime().Equal(h.want.ModTime()):
+	case is.size != h.want.size:
+		return fmt.Errorf("%s: %w: it had %d bytes and has %d now", h.path, ErrChanged, h.want.size, is.size)
+	case !is.mod.Equal(h.want.mod):
 		return fmt.Errorf("%s: %w: its modification time did", h.path, ErrChanged)
 	}
 	return nil
@@ -221,15 +237,15 @@ func (h *hostFile) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	if rest := h.want.Size() - h.pos; int64(len(b)) > rest {
+	if rest := h.want.size - h.pos; int64(len(b)) > rest {
 		b = b[:rest]
 	}
 	n, err := h.f.Read(b)
 	h.pos += int64(n)
 	if err == io.EOF {
-		err = fmt.Errorf("%s: %w: it ends at %d of %d bytes", h.path, ErrChanged, h.pos, h.want.Size())
+		err = fmt.Errorf("%s: %w: it ends at %d of %d bytes", h.path, ErrChanged, h.pos, h.want.size)
 	}
-	if err == nil && h.pos < h.want.Size() {
+	if err == nil && h.pos < h.want.size {
 		return n, nil
 	}
 	if err == nil {

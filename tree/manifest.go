@@ -321,7 +321,7 @@ func (m *manifest) add(guest, host string, found bool) error {
 		if p, err = filepath.EvalSymlinks(p); err != nil {
 			return err
 		}
-		e.Source = func() (io.ReadCloser, error) { return openFile(p, info) }
+		e.Source = func() (io.ReadCloser, error) { return openFile(p, identify(info)) }
 	case fs.ModeDir:
 		e.Mode = info.Mode() & modeBits
 		if list, err := os.ReadDir(p); err != nil {

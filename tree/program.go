@@ -35,7 +35,7 @@ func FromELF(path string, o Options) (*Tree, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := openFile(target, info)
+	f, err := openFile(target, identify(info))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func FromELF(path string, o Options) (*Tree, error) {
 	uid, gid := o.owner(info)
 	e := Entry{
 		Path: name, Mode: 0o755, UID: uid, GID: gid, ModTime: o.time(info.ModTime()), Size: info.Size(),
-		Source: func() (io.ReadCloser, error) { return openFile(target, info) },
+		Source: func() (io.ReadCloser, error) { return openFile(target, identify(info)) },
 	}
 	return New(rootOf(e), e)
 }

@@ -131,6 +131,9 @@ type plan struct {
 }
 
 func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(320 << 20) // beyond it, garbage of a tree of a million files is collected sooner
+	}
 	ctx := cmd.Context()
 	p, err := o.plan(cmd, arg)
 	if err != nil {
