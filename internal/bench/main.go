@@ -26,12 +26,15 @@ func main() {
 	runs := flag.Int("n", 20, "timed boots of each kind")
 	boots := flag.Int("boots", 200, "boots in a row of each example")
 	prof := flag.Bool("prof", false, "print the figures of profiling instead")
+	files := flag.Bool("fs", false, "print the figures of the file systems instead")
 	flag.Parse()
 	b := bench{runs: *runs}
 	dir, err := os.MkdirTemp("", "firstlight-bench-")
 	if err == nil {
 		b.dir = dir
-		if *prof {
+		if *files {
+			err = b.fileSystems()
+		} else if *prof {
 			err = b.profiles()
 		} else {
 			err = b.figures(*boots)

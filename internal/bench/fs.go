@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/rofs"
+	"github.com/firstlight-boot/firstlight/rofs/format"
+	"github.com/firstlight-boot/firstlight/rofs/lz4block"
+	"github.com/firstlight-boot/firstlight/rofs/read"
+	"github.com/firstlight-boot/firstlight/tree"
+)
+
+// built is what one builder of images did, run after run.
+type built struct {
+	seconds []float64
+	bytes   int64
+	peak    int64 // bytes of memory, the most of all runs
+}
+
+func (x *built) String() string {
+	s := slices.Sorted(slices.Values(x.seconds))
+	return fmt.Sprintf("%6.2f s (%.2f to %.2f), %6.2f MB, peak %3d MiB", s[len(s)/2], s[0], s[len(s)-1], float64(x.bytes)/1e6, x.peak/mib)
+}
+
+func (x *built) median() float64 {
+	s := slices.Sorted(slices.Values(x.seconds))
+	return s[len(s)/2]
+}
+
+// build runs a command that writes the image out.
+func (x *built) build(out string, args []string) error {
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	x.seconds = append(x.seconds, time.Since(start).Seconds())
+	x.peak = max(x.peak, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10)
+	st, err := os.Stat(out)
+	if err == nil {
+		x.bytes = st.Size()
+	}
+	return err
+}
+
+// fileSystems prints the figures of the file systems: images of the Go toolchain's own folder, made in turns with other tools.
+func (b *bench) fileSystems() error {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return err
+	}
+	root := strings.TrimSpace(string(out))
+	image := filepath.Join(b.dir, "fs.img")
+	ours := func(args ...string) []string {
+		return append(append([]string{"bin/imgbuild", "--rofs", "--no-kernel", "-q", "-o", image}, args...), root)
+	}
+	squash := func(args ...string) []string {
+		return append([]string{"mksquashfs", root, image, "-noappend", "-quiet", "-no-progress", "-processors", "2"}, args...)
+	}
+	erofs := []string{"mkfs.erofs", "-zlz4hc", "-C65536", image, root}
+	fmt.Printf("Images of %s on %d cores, median (least to most) of runs in turns\n\n", root, runtime.GOMAXPROCS(0))
+	for _, row := range []struct {
+		name         string
+		runs         int
+		ours, theirs []string
+		time, size   float64 // reach
+		memory       int64
+	}{
+		{"lz4", b.runs, ours("--compress=lz4", "--cluster-size", "128K"), squash("-comp", "lz4"), 0.9, 0.98, 64},
+		{"default", b.runs, ours("--compress"), squash("-comp", "lz4"), 0, 0, 64},
+		{"lz4hc 64K", 3, ours("--compress=lz4hc", "--cluster-size", "64K"), erofs, 0.35, 0.85, 64},
+		{"lz4hc 128K", 3, ours("--compress=lz4hc", "--cluster-size", "128K"), squash("-comp", "lz4", "-Xhc"), 0.35, 1.04, 64},
+		{"zstd fast 128K", b.runs, ours("--compress=zstd", "--cluster-size", "128K"), nil, 0, 0, 150},
+		{"zstd 128K", 3, ours("--compress=zstd:19", "--cluster-size", "128K"), squash("-comp", "zstd"), 1, 1.08, 150},
+		{"zstd 1M", 1, ours("--compress=zstd:19", "--cluster-size", "1M"), squash("-comp", "zstd"), 1, 1, 150},
+	} {
+		if len(row.theirs) > 0 {
+			if _, err := exec.LookPath(row.theirs[0]); err != nil {
+				fmt.Printf("%s: %s is not installed: apt-get install squashfs-tools erofs-utils\n", row.name, row.theirs[0])
+				row.theirs = nil
+			}
+		}
+		var x, y built
+		for range row.runs {
+			if err := x.build(image, row.ours); err != nil {
+				return err
+			}
+			if row.theirs != nil {
+				if err := y.build(image, row.theirs); err != nil {
+					return err
+				}
+			}
+		}
+		fmt.Printf("%-15s rofs       %v\n", row.name, &x)
+		if row.theirs != nil {
+			fmt.Printf("%-15s %-10s %v\n", "", row.theirs[0], &y)
+			fmt.Printf("%-15s ratios     time %s, size %s\n", "", against(x.median()/y.median(), row.time), against(float64(x.bytes)/float64(y.bytes), row.size))
+		}
+		fmt.Printf("%-15s memory     %s\n", "", against(float64(x.peak)/mib, float64(row.memory)))
+	}
+	if err := b.million(); err != nil {
+		return err
+	}
+	for _, o := range []rofs.Options{{ClusterSize: 64 << 10}, {ClusterSize: 128 << 10}} {
+		if err := b.reads(root, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// against is a figure beside the most that it should be.
+func against(got, most float64) string {
+	s := strconv.FormatFloat(got, 'f', 3, 64)
+	if most == 0 {
+		return s
+	}
+	word := "reached"
+	if got > most {
+		word = "NOT reached"
+	}
+	return fmt.Sprintf("%s (at most %v: %s)", s, most, word)
+}
+
+// million prints the memory that it takes to make an image of a million empty files.
+func (b *bench) million() error {
+	root := filepath.Join(b.dir, "million")
+	for i := range 1000 {
+		dir := filepath.Join(root, fmt.Sprintf("%03d", i))
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+		for k := range 1000 {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("empty-file-%03d", k)), nil, 0o666); err != nil {
+				return err
+			}
+		}
+	}
+	var x built
+	image := filepath.Join(b.dir, "million.img")
+	if err := x.build(image, []string{"bin/imgbuild", "--rofs", "--compress", "--no-kernel", "-q", "-o", image, root}); err != nil {
+		return err
+	}
+	fmt.Printf("%-15s rofs       %v\n%-15s memory     %s\n", "million files", &x, "", against(float64(x.peak)/mib, 500))
+	return os.RemoveAll(root)
+}
+
+// reads prints how fast the image of a folder is read through fs.FS, on one core, beside its decoder alone.
+func (b *bench) reads(root string, o rofs.Options) error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	name := filepath.Join(b.dir, "reads.img")
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	t, err := tree.FromDir(context.Background(), root, tree.Options{})
+	if err != nil {
+		return err
+	}
+	st, err := rofs.Write(context.Background(), f, t, o)
+	if err != nil {
+		return err
+	}
+	alone, clusters, err := decodeAll(f, st.ImageBytes)
+	if err != nil {
+		return err
+	}
+	fsys, err := rofs.Open(f, st.ImageBytes)
+	if err != nil {
+		return err
+	}
+	var big string // a file of many clusters
+	var size int64
+	var whole []float64
+	buf := make([]byte, 1<<20)
+	for range b.runs {
+		start, total := time.Now(), int64(0)
+		err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			h, err := fsys.Open(p)
+			if err != nil {
+				return err
+			}
+			n, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{h}, buf)
+			if total += n; n > size {
+				big, size = p, n
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		whole = append(whole, float64(total)/time.Since(start).Seconds())
+	}
+	decoder := float64(st.FileBytes) / alone
+	best := slices.Max(whole)
+	fmt.Printf("%-15s whole tree %.0f MB/s, decoder alone %.0f MB/s: ratio %.2f (at least 0.5)\n", fmt.Sprintf("reads %dK", o.ClusterSize>>10), best/1e6, decoder/1e6, best/decoder)
+	h, err := fsys.Open(big)
+	if err != nil {
+		return err
+	}
+	one := alone / float64(clusters)
+	r := rand.New(rand.NewPCG(1, 1))
+	timed := func(count int, off func() int64) (float64, error) {
+		start := time.Now()
+		for range count {
+			if _, err := h.(io.ReaderAt).ReadAt(buf[:4096], off()); err != nil && err != io.EOF {
+				return 0, err
+			}
+		}
+		return time.Since(start).Seconds() / float64(count), nil
+	}
+	warm, err := timed(100000, func() int64 { return r.Int64N(int64(o.ClusterSize)/4096) * 4096 })
+	if err != nil {
+		return err
+	}
+	at := int64(0)
+	cold, err := timed(int(size/int64(o.ClusterSize)), func() int64 { at += int64(o.ClusterSize); return at - int64(o.ClusterSize) })
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-15s 4 KiB random: warm %.4f (at most 0.02), cold %.2f (at most 1.2) of a cluster's decoding, %.1f µs\n", "", warm/one, cold/one, one*1e6)
+	return nil
+}
+
+// decodeAll returns the seconds that the decoder alone takes for all clusters of an image, and how many these are.
+func decodeAll(r io.ReaderAt, size int64) (seconds float64, count int, err error) {
+	rd, err := read.Open(r, size, read.Options{})
+	if err != nil {
+		return 0, 0, err
+	}
+	var n format.Inode
+	out := make([]byte, 1<<format.MaxClusterLog)
+	var c format.Cluster
+	done := map[uint64]bool{}
+	for ino := uint32(1); ino <= rd.Inodes(); ino++ {
+		if err := rd.Inode(ino, &n); err != nil {
+			return 0, 0, err
+		}
+		for i := uint64(0); i <= uint64(n.Count()) && n.Type() == format.TypeFile; i++ {
+			if err := rd.Cluster(&n, i, &c); err != nil {
+				return 0, 0, err
+			}
+			if c.Codec() == format.CodecHole || done[c.Off()] {
+				continue
+			}
+			done[c.Off()] = true
+			in := make([]byte, c.Len())
+			if _, err := r.ReadAt(in, int64(c.Off())); err != nil {
+				return 0, 0, err
+			}
+			start := time.Now()
+			if c.Codec() == format.CodecRaw {
+				copy(out, in)
+			} else if lz4block.Decode(out[:c.Size()], in) < 0 {
+				return 0, 0, fmt.Errorf("cluster at %d does not decode", c.Off())
+			}
+			seconds += time.Since(start).Seconds()
+			count++
+		}
+	}
+	return seconds, count, nil
+}
