@@ -125,6 +125,7 @@ type qemuOptions struct {
 	marks                []string
 	io                   bool
 	balloon              bool
+	verifyKey            string
 }
 
 func qemuCommand() *cobra.Command {
@@ -191,6 +192,7 @@ The recording and the profiles are written to the folder of -o, by default NAME.
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
 	f.BoolVar(&o.balloon, "balloon", false, "give the guest a virtio memory balloon, and record what its driver tells of the memory when the guest is ready")
 	f.BoolVar(&o.io, "io", false, "record each disk request: with its time in a boot of its own, and in the counting boots, as --profile=exact does too")
+	f.StringVar(&o.verifyKey, "verify-key", "", "boot the image only if it is signed by the owner of the Ed25519 public key in the PEM file `PUB`")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
@@ -248,6 +250,14 @@ func (o *qemuOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if o.profileRuns < 0 || o.profileRuns > maxBoots || o.profileRuns > 0 && !o.profile.sample {
 		return usagef("--profile-runs %d: want 1 to %d, with --profile=sample", o.profileRuns, maxBoots)
+	}
+	if o.verifyKey != "" {
+		if len(args) != 1 {
+			return usagef("--verify-key goes with an image: a kernel by itself has no signature")
+		}
+		if err := verifyImage(cmd.Context(), args[0], o.verifyKey); err != nil {
+			return err
+		}
 	}
 	p, err := o.plan(args, appArgs)
 	if err != nil {
