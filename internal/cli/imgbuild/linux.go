@@ -11,6 +11,7 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/erofsmod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ext4mod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/fatmod"
+	_ "github.com/firstlight-boot/firstlight/fsmod/isomod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod" // a root in RAM, which is also Linux's initial RAM file system
 	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod"
 	"github.com/firstlight-boot/firstlight/image"

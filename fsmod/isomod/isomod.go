@@ -1,0 +1,120 @@
+// Package isomod makes images with ISO 9660 available, with Rock Ridge and Joliet names, written by the host's xorriso. Import it for
+// its effect on fsmod's registry. docs/linux-images.md says why no library writes them.
+//
+// Source: ECMA-119; the Rock Ridge Interchange Protocol (IEEE P1282, draft 1.12).
+package isomod
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
+	"github.com/firstlight-boot/firstlight/tree"
+)
+
+func init() { fsmod.Register(module{}) }
+
+type module struct{}
+
+const (
+	tool = "xorriso"
+	pkg  = "xorriso"
+)
+
+func (module) Name() string { return "iso" }
+
+func (module) Codecs() []string { return nil }
+
+// Write writes names, owners, modes, symbolic links and devices as Rock Ridge has them; Joliet, for other systems, has names only.
+// Hard links become files of their own, which share their content. Times are whole seconds.
+func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
+	if err := hosttool.Plain("iso", o); err != nil {
+		return fsmod.Result{}, err
+	}
+	if o.Codec != "" || o.ClusterSize != 0 || o.Level != 0 {
+		return fsmod.Result{}, fmt.Errorf("compression: %w by iso", fsmod.ErrUnsupported)
+	}
+	if err := t.Validate(); err != nil {
+		return fsmod.Result{}, err
+	}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if len(e.Xattrs) > 0 {
+			return fsmod.Result{}, fmt.Errorf("/%s: %w by iso: the extended attribute %s", e.Path, fsmod.ErrUnsupported, e.Xattrs[0].Name)
+		}
+		if strings.Contains(e.Link, "//") || strings.HasSuffix(strings.TrimPrefix(e.Link, "/"), "/") {
+			return fsmod.Result{}, fmt.Errorf("/%s: %w by iso: the link to %q, where nothing is between or behind slashes", e.Path, fsmod.ErrUnsupported, e.Link)
+		}
+	}
+	res := fsmod.Result{ContentBytes: hosttool.Content(t), StoredBytes: hosttool.Content(t), Entries: len(t.Entries)}
+	err := hosttool.Scratch(func(scratch string) error {
+		dir, out := filepath.Join(scratch, "root"), filepath.Join(scratch, "out")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"-version"}}).Run(ctx); err != nil {
+			return err
+		}
+		if err := hosttool.Stage(ctx, dir, t); err != nil {
+			return err
+		}
+		// What xorriso would note about this host and this moment is off, and the times that a copy has of itself are set.
+		at := hosttool.Seconds(t.Entries[0].ModTime)
+		args := []string{"-no_rc", "-report_about", "SORRY", "-acl", "off", "-xattr", "off", "-md5", "off", "-disk_dev_ino", "off", "-hardlinks", "off",
+			"-outdev", "stdio:" + out, "-volid", "FIRSTLIGHT", "-joliet", "on", "-compliance", "joliet_long_paths:joliet_long_names", "-padding", "0",
+			"-map", dir, "/"}
+		if os.Geteuid() != 0 {
+			root := &t.Entries[0]
+			args = append(args, "-chown_r", fmt.Sprint(root.UID), "/", "--", "-chgrp_r", fmt.Sprint(root.GID), "/", "--")
+		}
+		args = append(args, "-alter_date_r", "a-c", "="+at, "/", "--", "-commit")
+		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: args, Env: []string{"SOURCE_DATE_EPOCH=" + at}}).Run(ctx); err != nil {
+			return err
+		}
+		var err error
+		res.Bytes, err = hosttool.Copy(ctx, w, out)
+		return err
+	})
+	return res, err
+}
+
+// Probe looks for the primary volume descriptor, in sector 16.
+func (module) Probe(r io.ReaderAt, size int64) (bool, error) {
+	return hosttool.Magic(r, size, 16*2048, "\x01CD001\x01")
+}
+
+func extract(img, dir string) hosttool.Cmd {
+	return hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"-no_rc", "-report_about", "SORRY", "-osirrox", "device_files", "-indev", "stdio:" + img, "-extract", "/", dir}}
+}
+
+// Open has xorriso extract the file system, and keeps it in memory.
+func (m module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
+	if ok, err := m.Probe(r, size); err != nil || !ok {
+		return nil, notISO(err)
+	}
+	return hosttool.Extract(context.Background(), r, size, extract)
+}
+
+func notISO(err error) error {
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("iso: byte %d: volume descriptor: %w: none of ISO 9660", 16*2048, fsmod.ErrDamaged)
+}
+
+// Check has xorriso extract everything; the format has no check codes.
+func (m module) Check(ctx context.Context, r io.ReaderAt, size int64) ([]fsmod.Problem, error) {
+	ok, err := m.Probe(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return []fsmod.Problem{{Offset: 16 * 2048, Length: 1, What: notISO(nil).Error()}}, nil
+	}
+	return hosttool.Check(ctx, r, size, extract)
+}
