@@ -175,6 +175,16 @@ func (f *FS) segment(number uint64) (*segment, error) {
 	return old, nil
 }
 
+// lookup returns the segment with that number if it is in memory.
+func (f *FS) lookup(number uint64) *segment {
+	for i := range f.segs {
+		if f.segs[i].number == number+1 {
+			return &f.segs[i]
+		}
+	}
+	return nil
+}
+
 // readFull reads len(p) bytes, which the caller knows to lie within the image.
 func (f *FS) readFull(p []byte, off uint64) error {
 	n, err := f.dev.ReadAt(p, int64(off))
@@ -572,9 +582,11 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 	raw := c.Codec() == format.CodecRaw
 	pos := off & (1<<f.segLog - 1)
 	src := f.inAhead(off, size)
+	// Page-aligned data goes straight to where it is wanted, which may be the page that is mapped, unless it is here already.
+	straight := f.direct || raw && pos&(format.BlockSize-1) == 0 && f.lookup(off>>f.segLog) == nil
 	switch {
 	case src != nil:
-	case pos+size <= 1<<f.segLog && !f.direct: // in one segment
+	case pos+size <= 1<<f.segLog && !straight: // in one segment
 		g, err := f.segment(off >> f.segLog)
 		if err != nil {
 			return err
@@ -589,7 +601,7 @@ func (f *FS) decode(c *format.Cluster, dst []byte) error {
 			}
 			src = f.packed[:size]
 		}
-		if err := f.gather(src, off); err != nil {
+		if err := f.gather(src, off, straight); err != nil {
 			return err
 		}
 	}
@@ -652,10 +664,9 @@ func (f *FS) inAhead(off, size uint64) []byte {
 	return f.ahead[off-f.aheadOff:][:size]
 }
 
-// gather fills p from off: what is longer than a segment, and what Options.Direct says, straight from the device, else through
-// the segments.
-func (f *FS) gather(p []byte, off uint64) error {
-	if len(p) > 1<<f.segLog || f.direct {
+// gather fills p from off: straight from the device if so or if it is longer than a segment, else through the segments.
+func (f *FS) gather(p []byte, off uint64, straight bool) error {
+	if len(p) > 1<<f.segLog || straight {
 		return f.readFull(p, off)
 	}
 	for len(p) > 0 {
