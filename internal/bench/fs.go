@@ -120,6 +120,9 @@ func (b *bench) fileSystems() error {
 	if err := b.million(); err != nil {
 		return err
 	}
+	if err := b.ramfs(); err != nil {
+		return err
+	}
 	for _, o := range []rofs.Options{{ClusterSize: 64 << 10}, {ClusterSize: 128 << 10}} {
 		if err := b.reads(root, o); err != nil {
 			return err
