@@ -89,7 +89,7 @@ func (z *Decoder) readWeights(src []byte) int {
 	}
 	var t [64]uint64
 	var values [256]uint64
-	for i := range values {
+	for i := range symbols {
 		values[i] = uint64(i) << 32
 	}
 	z.build(t[:1<<log], symbols, log, values[:])

@@ -255,13 +255,14 @@ func le64(b []byte) uint64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }
 
+// logs has the position of the highest bit of 0 to 15.
+const logs = "\x00\x00\x01\x01\x02\x02\x02\x02\x03\x03\x03\x03\x03\x03\x03\x03"
+
 // log2 returns the position of the highest bit of v, which is not 0.
 func log2(v uint32) (n uint) {
-	for s := uint(16); s > 0; s >>= 1 {
-		if v>>s != 0 {
-			v >>= s
-			n += s
-		}
+	for v >= 16 {
+		v >>= 4
+		n += 4
 	}
-	return n
+	return n + uint(logs[v&15])
 }
