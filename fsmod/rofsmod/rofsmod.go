@@ -3,6 +3,7 @@ package rofsmod
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -78,6 +79,24 @@ func (o opened) Tree() (*tree.Tree, error) {
 
 func (o opened) Extents(each func(fsmod.Extent)) error {
 	return damaged(o.FS.Extents(func(e rofs.Extent) { each(fsmod.Extent(e)) }))
+}
+
+func (o opened) Usage() (fsmod.Usage, error) {
+	u, err := o.FS.Usage()
+	if err != nil {
+		return fsmod.Usage{}, damaged(err)
+	}
+	x := fsmod.Usage{Inline: u.Inline, Tails: u.Tails, Holes: u.Holes, Shared: u.Shared, SharedBytes: u.SharedBytes}
+	for _, c := range u.Codecs {
+		x.Codecs = append(x.Codecs, fsmod.CodecUsage(c))
+	}
+	for _, r := range u.Order {
+		x.Order = append(x.Order, fsmod.UsedRange(r))
+	}
+	if u.Digest != [32]byte{} {
+		x.Digest = hex.EncodeToString(u.Digest[:])
+	}
+	return x, nil
 }
 
 // damaged marks errors about the bytes of a file system, in contrast to those about reading them.

@@ -30,7 +30,8 @@ type inspection struct {
 	Partitions []image.Partition `json:"partitions,omitempty"`
 	Root       rootReport        `json:"root"`
 	// Of an OSv disk.
-	CommandLine string `json:"command_line,omitempty"`
+	CommandLine string       `json:"command_line,omitempty"`
+	Storage     *fsmod.Usage `json:"storage,omitempty"`
 }
 
 func inspectCommand() *cobra.Command {
@@ -64,6 +65,9 @@ func inspectCommand() *cobra.Command {
 				in.Root.Bytes = in.Partitions[len(in.Partitions)-1].Length
 			}
 			in.Root.Entries, in.Root.ContentBytes = (&app{tree: t}).size()
+			if in.Storage, err = storage(img); err != nil {
+				return withPath(args[0], err)
+			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), in)
 			}
@@ -97,6 +101,9 @@ func (in *inspection) print(w io.Writer) error {
 		line("command", "%s", printable(in.CommandLine))
 	}
 	line("root", "%s: %d entries, %s of content in %s", printable(describeRoot(in.Root.RootFS)), in.Root.Entries, formatSize(in.Root.ContentBytes), formatSize(in.Root.Bytes))
+	if in.Storage != nil {
+		printStorage(line, in.Storage)
+	}
 	if len(in.Partitions) > 0 {
 		fmt.Fprintf(&b, "\n%-10s %12s %12s  %s\n", "partition", "offset", "length", "sha256")
 		for _, q := range in.Partitions {
