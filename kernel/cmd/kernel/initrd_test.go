@@ -219,6 +219,12 @@ func TestInitrd(t *testing.T) {
 	const words = `init=/init arg=one arg=two\ words env=K=V`
 	disk := write(append(make([]byte, 1536), plain...))
 	onDisk := fmt.Sprintf("root=ramfs:1536:%d ", len(plain))
+	large := t.TempDir()
+	if err := os.WriteFile(filepath.Join(large, "zeros"), make([]byte, 100<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	need(t, "lz4", "lz4")
+	large4 := run(t, large, nil, "sh", "-c", "echo zeros | cpio -o --quiet -H newc | lz4 -l -1 -c")
 	for _, c := range []struct {
 		name   string
 		config qemu.Config
@@ -242,6 +248,7 @@ func TestInitrd(t *testing.T) {
 		{"text", qemu.Config{KernelImage: kernel}, []byte("no archive"), words, abi.EndNotStart, "cannot mount the root: initial RAM disk: at byte 0: neither a cpio archive"},
 		{"cut", qemu.Config{KernelImage: kernel}, plain[:len(plain)/2], words, abi.EndNotStart, "are cut short"},
 		{"cut lz4", qemu.Config{KernelImage: kernel}, pack("lz4", "-l")[:100_000], words, abi.EndNotStart, "cut short or damaged"},
+		{"too large", qemu.Config{KernelImage: kernel}, large4, words, abi.EndNotStart, "does not fit into memory: give the machine more --memory"},
 		{"no archive", qemu.Config{KernelImage: kernel}, nil, "root=initrd", abi.EndNotStart, "there is no initial RAM disk"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

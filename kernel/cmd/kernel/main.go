@@ -13,6 +13,7 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/rofsfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
+	"github.com/firstlight-boot/firstlight/ramfs"
 	"github.com/firstlight-boot/firstlight/rofs/read"
 )
 
@@ -96,7 +97,11 @@ func rofs(disk dev.Disk, size int64) *vfs.Mount {
 // archive makes a root that can be written of an initial RAM disk. Without a word about the program it is /init, as in Linux.
 func archive(p *boot.Params, what string, b []byte) *vfs.Mount {
 	f := tmpfs.NewFS(0o755)
-	if err := tmpfs.Load(f, b); err != nil {
+	switch err := tmpfs.Load(f, b); err {
+	case nil:
+	case ramfs.ENOSPC:
+		fail(what + "it does not fit into memory: give the machine more --memory")
+	default:
 		fail(what + err.Error())
 	}
 	if len(p.Args) == 0 {
@@ -110,7 +115,7 @@ func readAll(disk dev.Disk, size int64) []byte {
 	pages := (size + mem.PageSize - 1) / mem.PageSize
 	f := vfs.AllocRun(int(max(pages, 1)))
 	if f == 0 {
-		fail("the archive does not fit into memory: give the machine more --memory")
+		fail("archive: it does not fit into memory: give the machine more --memory")
 	}
 	b := f.Bytes(int(size))
 	if _, err := disk.ReadAt(b, 0); err != nil {
