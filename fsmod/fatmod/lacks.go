@@ -16,6 +16,9 @@ func (module) Lacks() fsmod.Attrs {
 // CanHold implements fsmod.Lacker. Names that differ in case only are for Write to find.
 func (module) CanHold(e *tree.Entry) error {
 	alone := *e
+	if alone.HardLink != "" {
+		alone.Size = 0 // its content is that of its first name
+	}
 	alone.Path, alone.HardLink, alone.Xattrs = path.Base(e.Path), "", nil
 	list := []tree.Entry{{Path: ".", Mode: fs.ModeDir | 0o755}}
 	if e.Path == "." {
