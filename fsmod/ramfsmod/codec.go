@@ -37,20 +37,36 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-func compressor(w io.Writer, codec string) (io.WriteCloser, error) {
+// compressor compresses at a level of the codec's own program: gzip and lz4 have 1 to 9, zstd 1 to 22; 0 is a good one.
+func compressor(w io.Writer, codec string, level int) (io.WriteCloser, error) {
+	if most := map[string]int{gzipCodec: 9, lz4Codec: 9, zstdCodec: 22}[codec]; level < 0 || level > most {
+		return nil, fmt.Errorf("level %d of %q: %w by ramfs; the most is %d", level, codec, fsmod.ErrUnsupported, most)
+	}
 	switch codec {
 	case "":
 		return nopCloser{w}, nil
 	case gzipCodec:
-		return gzip.NewWriterLevel(w, gzip.BestCompression)
+		if level == 0 {
+			level = gzip.BestCompression
+		}
+		return gzip.NewWriterLevel(w, level)
 	case zstdCodec:
 		// One encoder, so that the bytes do not depend on the number of processors.
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(8<<20))
+		speed := zstd.SpeedBetterCompression
+		if level != 0 {
+			speed = zstd.EncoderLevelFromZstd(level)
+		}
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(speed), zstd.WithWindowSize(8<<20))
 	case lz4Codec:
-		return &lz4Writer{w: w}, nil
+		if level == 0 {
+			level = 9
+		}
+		return &lz4Writer{w: w, level: lz4Levels[level-1]}, nil
 	}
 	return nil, fmt.Errorf("compression %q: %w by ramfs", codec, fsmod.ErrUnsupported)
 }
+
+var lz4Levels = [...]lz4.CompressionLevel{lz4.Level1, lz4.Level2, lz4.Level3, lz4.Level4, lz4.Level5, lz4.Level6, lz4.Level7, lz4.Level8, lz4.Level9}
 
 // lz4Block is how many bytes a block of a legacy frame holds, the last excepted (lz4_Frame_format.md, section "Legacy frame").
 const lz4Block = 8 << 20
@@ -61,6 +77,7 @@ type lz4Writer struct {
 	buf     []byte
 	packed  []byte
 	started bool
+	level   lz4.CompressionLevel
 	c       lz4.CompressorHC
 }
 
@@ -85,7 +102,7 @@ func (l *lz4Writer) flush() error {
 			return err
 		}
 		l.packed = make([]byte, 4+lz4.CompressBlockBound(lz4Block))
-		l.c.Level = lz4.Level9
+		l.c.Level = l.level
 	}
 	n, err := l.c.CompressBlock(l.buf, l.packed[4:])
 	if err != nil {

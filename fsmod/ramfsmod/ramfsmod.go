@@ -15,6 +15,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -36,8 +37,11 @@ const (
 // Write writes an archive in the tree's order. Its inode numbers count the files from 1; times are whole seconds from 1970 to
 // 2106, others become the nearest of these.
 func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if o.ClusterSize != 0 || o.Raw != nil {
-		return fsmod.Result{}, fmt.Errorf("clusters and files stored raw: %w by ramfs, which is compressed as a whole", fsmod.ErrUnsupported)
+	if o.ClusterSize != 0 {
+		return fsmod.Result{}, fmt.Errorf("a cluster size: %w by ramfs, which is compressed as a whole", fsmod.ErrUnsupported)
+	}
+	if err := hosttool.Plain("ramfs", o); err != nil {
+		return fsmod.Result{}, err
 	}
 	if err := t.Validate(); err != nil {
 		return fsmod.Result{}, err
@@ -47,7 +51,7 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 		return fsmod.Result{}, err
 	}
 	out := &offsetWriter{ctx: ctx, w: w}
-	packed, err := compressor(out, o.Codec)
+	packed, err := compressor(out, o.Codec, o.Level)
 	if err != nil {
 		return fsmod.Result{}, err
 	}

@@ -151,6 +151,25 @@ func TestReadBack(t *testing.T) {
 	}
 }
 
+func TestLevels(t *testing.T) {
+	want := awkward(t)
+	for _, o := range []fsmod.Options{{Codec: "gzip", Level: 1}, {Codec: "zstd", Level: 19}, {Codec: "lz4", Level: 1}} {
+		var m memory
+		if _, err := module(t).Write(t.Context(), &m, want, o); err != nil {
+			t.Fatal(err)
+		}
+		fsys, err := module(t).Open(bytes.NewReader(m.b), int64(len(m.b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fsys.Tree()
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, got, want)
+	}
+}
+
 func compare(t *testing.T, got, want *tree.Tree) {
 	t.Helper()
 	if len(got.Entries) != len(want.Entries) {
@@ -307,7 +326,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	tr, _ := tree.New(root)
-	for _, o := range []fsmod.Options{{Codec: "xz"}, {ClusterSize: 4096}} {
+	for _, o := range []fsmod.Options{{Codec: "xz"}, {ClusterSize: 4096}, {Codec: "gzip", Level: 10}, {Level: 1}, {AlignExec: "all"}} {
 		if _, err := module(t).Write(t.Context(), &memory{}, tr, o); !errors.Is(err, fsmod.ErrUnsupported) {
 			t.Errorf("%+v: %v", o, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 )
 
 // linuxKernelFile writes the least that passes for a Linux kernel.
@@ -95,4 +97,32 @@ func TestLinuxFlavour(t *testing.T) {
 	}
 	_, stderr := imgbuild(t, 2, "--append", "x", folder(t, map[string]string{"app*": s}))
 	contains(t, "the error", stderr, "--append", "linux")
+}
+
+// TestForeignFileSystems makes an image of Linux with each file system that it mounts from a disk.
+func TestForeignFileSystems(t *testing.T) {
+	kernel := linuxKernelFile(t)
+	for module, tools := range map[string][2]string{
+		"ext4": {"e2fsck", "e2fsprogs"}, "erofs": {"mkfs.erofs", "erofs-utils"}, "squashfs": {"mksquashfs", "squashfs-tools"}, "iso": {"xorriso", "xorriso"}, "fat": {"mcopy", "mtools"},
+	} {
+		t.Run(module, func(t *testing.T) {
+			fsmodtest.Need(t, tools[0], tools[1])
+			app := folder(t, map[string]string{"bin/app*": string(hello), "data": "content"})
+			img := filepath.Join(t.TempDir(), "x.img")
+			imgbuild(t, 0, "--kernel", kernel, "--flavour", "linux", "--fs", module, "-o", img, app)
+			imgbuild(t, 0, "verify", img)
+			list, _ := imgbuild(t, 0, "ls", img)
+			contains(t, "the root", list, "bin", "data", "dev")
+			if got, _ := imgbuild(t, 0, "cat", img, "data"); got != "content" {
+				t.Errorf("data is %q", got)
+			}
+			imgbuild(t, 0, "--no-kernel", "--fs", module, "-o", img, app)
+			if module == "ext4" {
+				return
+			}
+			t.Setenv("PATH", "")
+			_, stderr := imgbuild(t, 4, "--no-kernel", "--fs", module, "-o", img, app)
+			contains(t, "the error", stderr, "is not installed", "apt-get install")
+		})
+	}
 }
