@@ -86,6 +86,9 @@ func salvage(cmd *cobra.Command, name, dir string, offset int64, quiet bool) ([]
 	}
 	defer f.Close()
 	size, err := f.Seek(0, io.SeekEnd) // of a disk, too
+	if st, statErr := f.Stat(); err == nil && statErr == nil && st.IsDir() {
+		err = errors.New("a folder, not an image")
+	}
 	if err != nil {
 		return nil, usageError{err}
 	}

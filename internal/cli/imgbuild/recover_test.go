@@ -72,5 +72,6 @@ func TestRecover(t *testing.T) {
 	}
 	_, text = imgbuild(t, 2, "recover", img, app)
 	contains(t, "recover", text, "not empty")
+	imgbuild(t, 2, "recover", app, filepath.Join(dir, "out", "folder"))
 	imgbuild(t, 2, "recover", filepath.Join(dir, "absent"), filepath.Join(dir, "out", "absent"))
 }

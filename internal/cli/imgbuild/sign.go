@@ -22,7 +22,7 @@ func readKey[K any](name string, parse func([]byte) (K, error)) (key K, err erro
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, 64<<10)) // a key is short
 	if err != nil {
-		return key, err
+		return key, usageError{err}
 	}
 	if key, err = parse(b); err != nil {
 		return key, usageError{fmt.Errorf("%s: %w", name, err)}
