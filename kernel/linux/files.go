@@ -405,12 +405,21 @@ func (p *process) lseek(fd, off, whence uint64) int64 {
 		base = int64(f.Pos)
 	case 2:
 		base = int64(a.Size)
-	case 3, 4: // SEEK_DATA, SEEK_HOLE: all is data, and the end is a hole
+	case 3, 4: // SEEK_DATA, SEEK_HOLE
 		if off >= a.Size {
 			return -int64(vfs.ENXIO)
 		}
-		if whence == 4 {
-			base, off = int64(a.Size), 0
+		if s, ok := f.Node.(vfs.Sparse); ok {
+			at, ok := s.NextData(off)
+			if whence == 4 {
+				at, ok = s.NextHole(off)
+			}
+			if !ok {
+				return -int64(vfs.ENXIO)
+			}
+			off = at
+		} else if whence == 4 { // all is data, and the end is a hole
+			off = a.Size
 		}
 	default:
 		return -int64(vfs.EINVAL)

@@ -96,6 +96,13 @@ type Xattrs interface {
 	RemoveXattr(name string) Errno
 }
 
+// Sparse is what a regular file has besides, if it knows its holes: the first offset from off on that is data, or a hole,
+// which the end of the file is one of.
+type Sparse interface {
+	NextData(off uint64) (uint64, bool)
+	NextHole(off uint64) (uint64, bool)
+}
+
 // Parts of Attr for SetAttr.
 const (
 	SetMode  = 1

@@ -44,6 +44,7 @@ func run(t *testing.T, dir string, in []byte, name string, args ...string) []byt
 
 // program checks the root that it runs from; it gets its arguments from the command line.
 const program = `
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -80,6 +81,9 @@ int main(int argc, char **argv) {
 	CHECK(!munmap(m, 1500000));
 	CHECK(!rename("/link", "/hard") && readlink("/hard", b, 8) == 3 && !memcmp(b, "big", 3));
 	CHECK(!mkdir("/new", 0700) && !symlink("x", "/new/l") && rmdir("/new") == -1 && errno == ENOTEMPTY);
+	int hole = open("/tmp/hole", O_CREAT | O_RDWR, 0600);
+	CHECK(pwrite(hole, "x", 1, 9000000) == 1 && lseek(hole, 0, SEEK_DATA) == 9000000 / 4096 * 4096 && lseek(hole, 5, SEEK_HOLE) == 5);
+	CHECK(lseek(hole, 9000000, SEEK_HOLE) == 9000001 && lseek(hole, 9000001, SEEK_DATA) == -1 && errno == ENXIO && !close(hole));
 	CHECK(getxattr("/big", "user.a", b, 8) == -1 && errno == ENODATA);
 	CHECK(!setxattr("/big", "user.a", "one", 3, XATTR_CREATE) && fsetxattr(fd, "user.a", "x", 1, XATTR_CREATE) == -1 && errno == EEXIST);
 	CHECK(!fsetxattr(fd, "user.bc", "", 0, 0) && listxattr("/big", b, 2) == -1 && errno == ERANGE);

@@ -169,3 +169,7 @@ func (n node) SetXattr(name string, value []byte, flags int) vfs.Errno {
 }
 
 func (n node) RemoveXattr(name string) vfs.Errno { return vfs.Errno(n.n.RemoveXattr(name)) }
+
+// NextData and NextHole implement vfs.Sparse.
+func (n node) NextData(off uint64) (uint64, bool) { return n.n.NextData(off) }
+func (n node) NextHole(off uint64) (uint64, bool) { return n.n.NextHole(off) }
