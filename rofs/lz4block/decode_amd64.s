@@ -4,8 +4,8 @@
 //
 // SI, R8   next byte and end of src
 // DI, R9   next byte and end of dst; R10 its start
-// R11      the fast loop runs while SI is not above: it reads up to 17 bytes from there
-// R12      and while DI is not above: it writes less than 80 bytes from there
+// R11      the fast loop runs while SI is not above: it reads up to 38 bytes from there
+// R12      and while DI is not above: it writes less than 100 bytes from there
 // AX       token, length of the match
 // CX       length of the literals; end of the match that is to be copied in steps of 16
 // DX, BX   offset, start of the match; room after the literals in dst, src
@@ -20,8 +20,8 @@ TEXT ·decodeAsm(SB), NOSPLIT, $0-56
 	MOVQ DI, R10
 	ADDQ DI, R9
 	ADDQ SI, R8
-	LEAQ -20(R8), R11
-	LEAQ -80(R9), R12
+	LEAQ -40(R8), R11
+	LEAQ -100(R9), R12
 
 loop:
 	CMPQ    SI, R11
@@ -87,7 +87,19 @@ longish: // Most long matches are of up to 48 bytes, for which there is room.
 	LEAQ    19(DI)(CX*1), DI
 	JMP     loop
 
-near:
+near: // Eight bytes at a time can be copied if no fewer repeat.
+	CMPL    DX, $8
+	JCS     nearest
+	MOVQ    (BX), CX
+	MOVQ    CX, (DI)
+	MOVQ    8(BX), CX
+	MOVQ    CX, 8(DI)
+	MOVWLZX 16(BX), CX
+	MOVW    CX, 16(DI)
+	LEAQ    4(DI)(AX*1), DI
+	JMP     loop
+
+nearest:
 	LEAQ 4(DI)(AX*1), R13
 	MOVQ R13, CX
 
@@ -174,7 +186,21 @@ slow:
 	JNE     checkLiterals
 	JMP     extend
 
-longLiterals:
+longLiterals: // Most are up to 32, for which there is room.
+	MOVBLZX 1(SI), CX
+	CMPL    CX, $17
+	JHI     manyLiterals
+	MOVUPS  2(SI), X0
+	MOVUPS  X0, (DI)
+	MOVUPS  18(SI), X0
+	MOVUPS  X0, 16(DI)
+	LEAQ    15(DI)(CX*1), DI
+	MOVWLZX 17(SI)(CX*1), DX
+	LEAQ    19(SI)(CX*1), SI
+	JMP     offset
+
+manyLiterals:
+	MOVL $15, CX
 	INCQ SI
 
 extend:
@@ -234,7 +260,8 @@ rest:
 afterLiterals:
 	MOVWLZX (SI), DX
 	ADDQ    $2, SI
-	CMPQ    DI, R12
+	LEAQ    34(R12), BX
+	CMPQ    DI, BX
 	JLS     offset
 	MOVQ    DI, BX
 	SUBQ    DX, BX
