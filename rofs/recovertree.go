@@ -34,7 +34,7 @@ func (l Lost) String() string {
 	case l.Path == "" && l.Inode != 0:
 		what = fmt.Sprintf("inode %d", l.Inode)
 	case l.Path == "":
-		what = "the image"
+		return l.Why
 	case l.Path == ".":
 		what = "/"
 	}
@@ -179,7 +179,7 @@ func (b *rebuilder) build(out *Recovered) error {
 					what = "damaged; what comes from it may be wrong where nothing else tells"
 				}
 				off := b.m.start[t] + int64(i)<<format.BlockLog
-				out.Lost = append(out.Lost, Lost{Why: fmt.Sprintf("block %d of its %s, at byte %d of the file, is %s", i, structures[t], off, what)})
+				out.Lost = append(out.Lost, Lost{Why: fmt.Sprintf("block %d of the %s, at byte %d of the file, is %s", i, structures[t], off, what)})
 			}
 		}
 	}

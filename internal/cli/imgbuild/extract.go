@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +55,7 @@ type extractor struct {
 	asRoot   bool
 	warn     func(error)
 	warnings int
+	lenient  bool                                               // whatever goes wrong with one entry is a warning, unless the disk is full
 	content  func(context.Context, *tree.Entry, *os.File) error // writes a regular file's; nil: what its Source has
 }
 
@@ -102,7 +104,8 @@ func (x *extractor) check(err error, e *tree.Entry) error {
 		return nil
 	}
 	var skipped errSkipped
-	if errors.As(err, &skipped) {
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+	if errors.As(err, &skipped) || x.lenient && x.ctx.Err() == nil && !full {
 		x.warnings++
 		x.warn(fmt.Errorf("%s: %w", printable(absolute(e.Path)), err))
 		return nil

@@ -113,7 +113,7 @@ func salvage(cmd *cobra.Command, name, dir string, offset int64, quiet bool) ([]
 		say("another file system begins at byte %d: --offset %d recovers that", o, o)
 	}
 	list := rec.Lost
-	x := extractor{ctx: ctx, t: rec.Tree, content: func(ctx context.Context, e *tree.Entry, f *os.File) error {
+	x := extractor{ctx: ctx, t: rec.Tree, lenient: true, content: func(ctx context.Context, e *tree.Entry, f *os.File) error {
 		lost, err := rec.Content(ctx, e.Path, f)
 		list = append(list, lost...)
 		return err

@@ -64,6 +64,17 @@ func TestRecover(t *testing.T) {
 		t.Errorf("report of what is lost: %v, %s", err, text)
 	}
 
+	// A size that no host takes, in a damaged block, is one file's trouble only.
+	huge := bytes.Clone(bare)
+	huge[bytes.Index(huge, []byte{0xf0, 0x49, 0x02, 0, 0, 0, 0, 0})+7] = 0x20
+	put(t, bad, huge, 0o644)
+	out = filepath.Join(dir, "out", "huge")
+	text, _ = imgbuild(t, 1, "recover", bad, out)
+	contains(t, "recover", text, "/text: ", "block 0 of the inodes")
+	if b, err := os.ReadFile(filepath.Join(out, "deep", "er", "file")); err != nil || string(b) != "deep" {
+		t.Errorf("beside a file that is too large: %q, %v", b, err)
+	}
+
 	put(t, bad, make([]byte, 65536), 0o644)
 	_, text = imgbuild(t, 2, "recover", bad, filepath.Join(dir, "out", "none"))
 	contains(t, "recover", text, "no part of a ROFS image")
