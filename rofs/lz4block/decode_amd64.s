@@ -10,6 +10,8 @@
 // CX       length of the literals; end of the match that is to be copied in steps of 16
 // DX, BX   offset, start of the match; room after the literals in dst, src
 // R13      end of the match
+// R15      how many more sequences can at least follow before SI and DI have to be looked at again: a short one takes and makes
+//          at most 32 bytes, and a longer one pays for each 32 more
 //
 // All copies go upwards in steps of 16 bytes and may write past their end where there is room.
 TEXT ·decodeAsm(SB), NOSPLIT, $0-56
@@ -23,11 +25,13 @@ TEXT ·decodeAsm(SB), NOSPLIT, $0-56
 	LEAQ -40(R8), R11
 	LEAQ -100(R9), R12
 
+	XORL R15, R15
+
 loop:
-	CMPQ    SI, R11
-	JHI     slow
-	CMPQ    DI, R12
-	JHI     slow
+	SUBQ $1, R15
+	JLT  look
+
+sequence:
 	MOVBLZX (SI), AX
 	MOVL    AX, CX
 	SHRL    $4, CX
@@ -58,10 +62,8 @@ offset: // DI is followed by 66 bytes
 	LEAQ    4(DI)(AX*1), DI
 
 	// As at loop.
-	CMPQ    SI, R11
-	JHI     slow
-	CMPQ    DI, R12
-	JHI     slow
+	SUBQ    $1, R15
+	JLT     look
 	MOVBLZX (SI), AX
 	MOVL    AX, CX
 	SHRL    $4, CX
@@ -85,7 +87,23 @@ longish: // Most long matches are of up to 48 bytes, for which there is room.
 	MOVUPS  32(BX), X0
 	MOVUPS  X0, 32(DI)
 	LEAQ    19(DI)(CX*1), DI
+	SUBQ    $2, R15
 	JMP     loop
+
+look:
+	MOVQ R11, R15
+	SUBQ SI, R15
+	JLT  slow
+	MOVQ R12, BX
+	SUBQ DI, BX
+	JLT  slow
+	CMPQ R15, BX
+	JLS  least
+	MOVQ BX, R15
+
+least:
+	SHRQ $5, R15
+	JMP  sequence
 
 near: // Eight bytes at a time can be copied if no fewer repeat.
 	CMPL    DX, $8
@@ -144,6 +162,7 @@ longMatch:
 
 checkMatch: // AX + 4 bytes from BX to DI
 	ADDQ $4, AX
+	XORL R15, R15
 	MOVQ R9, CX
 	SUBQ DI, CX
 	CMPQ AX, CX
@@ -194,6 +213,7 @@ longLiterals: // Most are up to 32, for which there is room.
 	MOVUPS  X0, (DI)
 	MOVUPS  18(SI), X0
 	MOVUPS  X0, 16(DI)
+	SUBQ    $1, R15
 	LEAQ    15(DI)(CX*1), DI
 	MOVWLZX 17(SI)(CX*1), DX
 	LEAQ    19(SI)(CX*1), SI
@@ -213,6 +233,7 @@ extend:
 	JEQ     extend
 
 checkLiterals: // CX bytes from SI to DI
+	XORL R15, R15
 	MOVQ R8, BX
 	SUBQ SI, BX
 	SUBQ CX, BX
