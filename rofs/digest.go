@@ -17,7 +17,7 @@ func blank(p []byte) {
 // rootDigest computes the root digest of the image in r.
 func rootDigest(ctx context.Context, r io.ReaderAt, s *format.Superblock) (d [32]byte, err error) {
 	root := sha256.New()
-	buf := make([]byte, format.DigestPiece)
+	buf := make([]byte, min(format.DigestPiece, s.ImageLen()))
 	for _, area := range [][2]uint64{{0, s.DataOff()}, {s.DataOff(), s.ImageLen()}} {
 		for at := area[0]; at < area[1]; at += format.DigestPiece {
 			if ctx.Err() != nil {
