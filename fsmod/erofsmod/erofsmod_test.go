@@ -117,3 +117,40 @@ func TestRefused(t *testing.T) {
 		t.Errorf("without a PATH: %v", err)
 	}
 }
+
+// FuzzOpen changes bytes of a file system.
+func FuzzOpen(f *testing.F) {
+	fsmodtest.Need(f, "mkfs.erofs", "erofs-utils")
+	m, err := fsmod.Lookup("erofs")
+	if err != nil {
+		f.Fatal(err)
+	}
+	small, err := tree.New(
+		tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755}, tree.Entry{Path: "d", Mode: fs.ModeDir | 0o755}, fsmodtest.File("d/f", strings.Repeat("abc", 3000), 0o644),
+		tree.Entry{Path: "l", Mode: fs.ModeSymlink | 0o777, Link: "d/f"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	seed := fsmodtest.Write(f, m, small, fsmod.Options{})
+	seed[1024+8] &^= 1 // no check code, so that changes get further
+	if _, err := m.Open(bytes.NewReader(seed), int64(len(seed))); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint32(0), []byte{})
+	f.Add(uint32(1024), []byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, off uint32, change []byte) {
+		b := bytes.Clone(seed)
+		copy(b[int(off)%len(b):], change)
+		fsys, err := m.Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		tr, err := fsys.Tree()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Validate(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

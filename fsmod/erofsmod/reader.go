@@ -23,7 +23,7 @@ func (module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
 	if err := super(r, size); err != nil {
 		return nil, err
 	}
-	t, err := read(io.NewSectionReader(r, 0, size))
+	t, err := read(io.NewSectionReader(r, 0, size), size)
 	switch {
 	case err == nil:
 		return hosttool.Opened(t), nil
@@ -47,7 +47,13 @@ func fileMode(m fs.FileMode) fs.FileMode {
 // maxDepth bounds folders one in the other, of which a damaged file system may have endlessly many.
 const maxDepth = 1000
 
-func read(r io.ReaderAt) (*tree.Tree, error) {
+// read reads the tree of a file system of size bytes. What a damaged one makes go-erofs do is its error.
+func read(r io.ReaderAt, size int64) (t *tree.Tree, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			t, err = nil, fmt.Errorf("go-erofs gave up: %v", v)
+		}
+	}()
 	fsys, err := erofs.Open(r)
 	if err != nil {
 		return nil, err
@@ -59,6 +65,9 @@ func read(r io.ReaderAt) (*tree.Tree, error) {
 		st, ok := info.Sys().(*erofs.Stat)
 		if !ok || depth > maxDepth {
 			return fmt.Errorf("/%s: no inode, or folders without end", name)
+		}
+		if !info.Mode().IsRegular() && info.Size() > size || info.Mode().Type() == fs.ModeSymlink && info.Size() > tree.MaxLink {
+			return fmt.Errorf("/%s: a folder or a link of %d bytes", name, info.Size())
 		}
 		e := tree.Entry{Path: name, Mode: fileMode(info.Mode()), UID: st.UID, GID: st.GID, ModTime: time.Unix(int64(st.Mtime), int64(st.MtimeNs)).UTC()}
 		for k, v := range st.Xattrs {
