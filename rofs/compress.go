@@ -24,7 +24,7 @@ const (
 )
 
 // levels are the lowest, the highest and the default level of the codecs that have any.
-var levels = map[Codec][3]int{LZ4HC: {1, 12, 9}, Zstd: {1, 22, 1}}
+var levels = map[Codec][3]int{LZ4HC: {1, 12, 9}, Zstd: {1, 22, 3}}
 
 // depths are the places that LZ4HC looks at for each position, by level - 1.
 var depths = [...]int{1, 1, 2, 3, 4, 6, 8, 10, 12, 16, 64, 256}
@@ -90,7 +90,7 @@ func newCompressor(o *Options) (*compressor, error) {
 		largest := max(o.ClusterSize, o.ExecClusterSize)
 		var err error
 		c.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(o.Level)), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(1<<bits.Len(uint(largest-1))), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithLowerEncoderMem(true))
+			zstd.WithWindowSize(1<<bits.Len(uint(largest-1))), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true), zstd.WithLowerEncoderMem(true), zstd.WithAllLitEntropyCompression(true))
 		if err != nil {
 			return nil, fmt.Errorf("rofs: zstd: %w", err)
 		}

@@ -20,7 +20,7 @@ import (
 // Options are how an image is written. The zero value is the default of each.
 type Options struct {
 	Codec Codec // LZ4
-	Level int   // of LZ4HC, 1 to 12: 9; of Zstd, 1 to 22, of which a few differ: 1
+	Level int   // of LZ4HC, 1 to 12: 9; of Zstd, 1 to 22, of which a few differ: 3
 	// ClusterSize is the bytes that are compressed together, a power of two from 4 KiB to 1 MiB. A larger one compresses
 	// better, a smaller one makes a random read cheaper. Given, it is that of ELF files too.
 	ClusterSize int
