@@ -6,6 +6,10 @@ const fastBits = 14
 
 // Fast compresses fast. The zero value is ready.
 type Fast struct {
+	// Min is the length that matches must have, if it is more than the format's 4. Fewer matches take longer to write and less long
+	// to read.
+	Min int
+
 	base  uint32                // of this block's positions in table; so much above older ones that those are out of reach
 	table [1 << fastBits]uint32 // by hash: base + position
 }
@@ -57,6 +61,10 @@ func (f *Fast) Compress(dst, src []byte) int {
 		}
 		for i > anchor && pos > 0 && src[i-1] == src[pos-1] {
 			i, pos, n = i-1, pos-1, n+1
+		}
+		if n < f.Min {
+			i += n
+			continue
 		}
 		if l := i - anchor; l < 15 && n < minMatch+15 && d+20 <= len(dst) && anchor+16 <= len(src) {
 			out := dst[d : d+20]

@@ -121,10 +121,49 @@ func check(t *testing.T, c codec, src []byte) {
 }
 
 func TestPierrecReads(t *testing.T) {
-	for _, c := range []codec{new(Fast), &Optimal{Depth: 16}, &Optimal{Depth: 1}} {
+	for _, c := range []codec{new(Fast), &Fast{Min: 8}, &Optimal{Depth: 16}, &Optimal{Depth: 1}} {
 		for _, src := range inputs() {
 			check(t, c, src)
 		}
+	}
+}
+
+// shortest returns the length of the shortest match of a block.
+func shortest(block []byte) int {
+	least := 1 << 30
+	count := func(i, n int) (int, int) {
+		if n == 15 {
+			for more := byte(255); more == 255; i++ {
+				more = block[i]
+				n += int(more)
+			}
+		}
+		return i, n
+	}
+	for i := 0; i < len(block); {
+		token := block[i]
+		var literals, match int
+		i, literals = count(i+1, int(token>>4))
+		if i += literals; i == len(block) {
+			break
+		}
+		i, match = count(i+2, int(token&15))
+		least = min(least, match+minMatch)
+	}
+	return least
+}
+
+func TestMin(t *testing.T) {
+	short, src := 0, corpus(t, 64<<10)[:16]
+	for _, src := range src {
+		dst := make([]byte, len(src))
+		short = max(short, shortest(dst[:(&Fast{}).Compress(dst, src)]))
+		if n := shortest(dst[:(&Fast{Min: 9}).Compress(dst, src)]); n < 9 {
+			t.Errorf("a match of %d bytes", n)
+		}
+	}
+	if short > 8 {
+		t.Errorf("without a least length the shortest match is of %d bytes", short)
 	}
 }
 
@@ -132,6 +171,7 @@ func FuzzCompress(f *testing.F) {
 	f.Add([]byte("abcabcabcabcabcabcabcabcabcabc"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		check(t, new(Fast), src)
+		check(t, &Fast{Min: 9}, src)
 		check(t, &Optimal{Depth: 4}, src)
 	})
 }
