@@ -11,9 +11,12 @@ import (
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
 )
 
-// appImage builds an image of testdata/apps/behave.c with our kernel.
-func appImage(t *testing.T) string {
+// appImage builds an image of testdata/apps/behave.c with our kernel, with compressed ROFS unless the flags say otherwise.
+func appImage(t *testing.T, flags ...string) string {
 	t.Helper()
+	if len(flags) == 0 {
+		flags = []string{"--rofs", "--compress"}
+	}
 	need(t, "cc", "gcc")
 	dir := t.TempDir()
 	app := filepath.Join(dir, "behave")
@@ -22,7 +25,7 @@ func appImage(t *testing.T) string {
 	}
 	img := filepath.Join(dir, "behave.img")
 	var out bytes.Buffer
-	if code := imgbuild.Main([]string{"--rofs", "--compress", "--env", "GREETING=good morning", "-o", img, app}, &out, &out); code != 0 {
+	if code := imgbuild.Main(append(flags, "--env", "GREETING=good morning", "-o", img, app), &out, &out); code != 0 {
 		t.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
 	}
 	return img
@@ -91,5 +94,25 @@ func TestAppMegabyte(t *testing.T) {
 	}
 	if n := rec.Runs[0].OutputBytes; n != 1<<20 {
 		t.Errorf("the app printed %d bytes, want %d", n, 1<<20)
+	}
+}
+
+// TestRAMFSRoot boots images whose root is a RAM disk.
+func TestRAMFSRoot(t *testing.T) {
+	needQEMU(t)
+	for _, tt := range []struct{ compress, codec string }{{"", "ramfs:"}, {"--compress", "ramfs, lz4:"}, {"--compress=gzip", "ramfs, gzip:"}, {"--compress=zstd", "ramfs, zstd:"}} {
+		flags := []string{"--ramfs"}
+		if tt.compress != "" {
+			flags = append(flags, tt.compress)
+		}
+		img := appImage(t, flags...)
+		var out bytes.Buffer
+		if imgbuild.Main([]string{"inspect", img}, &out, &out); !strings.Contains(out.String(), tt.codec) {
+			t.Errorf("%q: inspect has no %q:\n%s", tt.compress, tt.codec, out.String())
+		}
+		code, o, stderr := boot(t, img, "--counting", "0", "--", "env")
+		if code != 0 || o == nil || o.Output == nil || *o.Output != "good morning\n" {
+			t.Errorf("%q: exit code %d, %+v\n%s", tt.compress, code, o, stderr)
+		}
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package rofs_test
+
+const raceEnabled = false
