@@ -94,7 +94,7 @@ func (a answers) wrong(got answers) string {
 // notices each.
 func TestMillionDamages(t *testing.T) {
 	total := 1_000_000
-	if testing.Short() {
+	if testing.Short() || raceEnabled { // the whole million runs without the race detector
 		total /= 100
 	}
 	x := file("x", mixed(3000, 4))
