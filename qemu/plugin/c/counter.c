@@ -243,6 +243,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, outs_begins, CB_NO_REGS, (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
 			watched = 1;
 		}
+		/* QEMU takes back an instruction that goes on in the next page, with what was asked for it, but counts it as one. */
+		watched |= i + 1 == n && (qemu_plugin_insn_vaddr(insn) & 0xfff) > 0x1000 - 16;
 		if (watched && follow && counting) {
 			count(first, follow);
 			follow = 0;
