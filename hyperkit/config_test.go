@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -139,9 +141,7 @@ func TestArgsParse(t *testing.T) {
 
 // TestCommandLine pastes a line into a shell.
 func TestCommandLine(t *testing.T) {
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("sh is not installed: apt-get install dash")
-	}
+	needs.Tool(t, "sh", "dash")
 	for _, tt := range goldens {
 		line, err := CommandLine("printf", tt.c)
 		if err != nil {

@@ -5,20 +5,19 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // standIn makes a program that behaves as hyperkit does: the guest's serial port is its standard output.
 func standIn(t *testing.T, script string) string {
 	t.Helper()
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("sh is not installed: apt-get install dash")
-	}
+	needs.Tool(t, "sh", "dash")
 	path := filepath.Join(t.TempDir(), "hyperkit")
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o777); err != nil {
 		t.Fatal(err)

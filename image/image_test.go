@@ -27,6 +27,7 @@ import (
 	"github.com/firstlight-boot/firstlight/fsmod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
 	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/tree"
 )
@@ -241,25 +242,10 @@ func (fixed) Check(context.Context, io.ReaderAt, int64) ([]fsmod.Problem, error)
 
 func init() { fsmod.Register(fixed{}) }
 
-// needTool skips without a tool, unless the tests run where all tools must be.
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	for _, name := range []string{tool, "/usr/sbin/" + tool, "/sbin/" + tool} {
-		if p, err := exec.LookPath(name); err == nil {
-			return p
-		}
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-	return ""
-}
-
 func TestForeignJudges(t *testing.T) {
 	name, res := write(t, spec(t))
 	t.Run("sgdisk", func(t *testing.T) {
-		tool := needTool(t, "sgdisk", "gdisk")
+		tool := needs.Tool(t, "sgdisk", "gdisk")
 		out, err := exec.Command(tool, "-v", name).CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte("No problems found")) || bytes.Contains(out, []byte("Caution")) {
 			t.Errorf("sgdisk -v: %v\n%s", err, out)
@@ -274,7 +260,7 @@ func TestForeignJudges(t *testing.T) {
 		}
 	})
 	t.Run("sfdisk", func(t *testing.T) {
-		tool := needTool(t, "sfdisk", "fdisk")
+		tool := needs.Tool(t, "sfdisk", "fdisk")
 		if out, err := exec.Command(tool, "--verify", name).CombinedOutput(); err != nil || !bytes.Contains(out, []byte("No errors detected")) {
 			t.Errorf("sfdisk --verify: %v\n%s", err, out)
 		}
@@ -411,7 +397,7 @@ func TestForeignFiles(t *testing.T) {
 
 // A GPT disk of another maker is not ours.
 func TestForeignDisk(t *testing.T) {
-	tool := needTool(t, "sgdisk", "gdisk")
+	tool := needs.Tool(t, "sgdisk", "gdisk")
 	name := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(name, make([]byte, 4<<20), 0o644); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/rofs1mod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/internal/osvtest"
 )
 
@@ -122,16 +123,7 @@ func TestOSvDisk(t *testing.T) {
 // sfdisk has a foreign program read the table.
 func sfdisk(t *testing.T, name string, root int64) {
 	t.Helper()
-	path, err := exec.LookPath("sfdisk")
-	if err != nil {
-		path, err = exec.LookPath("/sbin/sfdisk")
-	}
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") != "" {
-			t.Fatal("sfdisk is not installed: apt-get install fdisk")
-		}
-		t.Skip("sfdisk is not installed: apt-get install fdisk")
-	}
+	path := needs.Tool(t, "sfdisk", "fdisk")
 	out, err := exec.Command(path, "--dump", name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("sfdisk: %v\n%s", err, out)

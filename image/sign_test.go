@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // key makes a key that depends on n only.
@@ -118,13 +119,7 @@ func TestSignedEveryByte(t *testing.T) {
 
 // TestOpenSSL has a key made by openssl, and the signature checked by it.
 func TestOpenSSL(t *testing.T) {
-	tool, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal("openssl is not installed: apt-get install openssl")
-		}
-		t.Skip("openssl is not installed: apt-get install openssl")
-	}
+	tool := needs.Tool(t, "openssl", "openssl")
 	dir := t.TempDir()
 	openssl := func(args ...string) []byte {
 		cmd := exec.Command(tool, args...)

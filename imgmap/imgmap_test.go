@@ -22,6 +22,7 @@ import (
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/imgmap"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // noise returns n bytes that do not compress, text n bytes that do.
@@ -170,24 +171,9 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// needTool returns the path of a tool of another project.
-func needTool(t *testing.T, tool, pkg string) string {
-	t.Helper()
-	for _, name := range []string{tool, "/usr/sbin/" + tool, "/sbin/" + tool} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-	return ""
-}
-
 // TestForeignDisks maps disks that sfdisk made.
 func TestForeignDisks(t *testing.T) {
-	sfdisk := needTool(t, "sfdisk", "fdisk")
+	sfdisk := needs.Tool(t, "sfdisk", "fdisk")
 	const size = 16 << 20
 	img := diskImage(t)
 	first, err := image.NewReader(bytes.NewReader(img), int64(len(img)))

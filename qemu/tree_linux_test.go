@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"debug/elf"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
@@ -133,12 +133,7 @@ func assemble(t *testing.T, source string) string {
 		{"cc", "-m32", "-c", "-o", object, source},
 		{"ld", "-m", "elf_i386", "-z", "noexecstack", "-N", "-Ttext=0x100000", "-e", "start", "-o", kernel, object},
 	} {
-		if _, err := exec.LookPath(argv[0]); err != nil {
-			if os.Getenv("REQUIRE_TOOLS") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip(argv[0] + " is not installed: apt-get install gcc binutils")
-		}
+		needs.Tool(t, argv[0], "gcc binutils")
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", argv, err, out)
 		}

@@ -3,11 +3,11 @@ package qemu
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
 )
 
@@ -15,8 +15,8 @@ import (
 func find(t testing.TB) *QEMU {
 	t.Helper()
 	q, err := Find(t.Context(), "")
-	if errors.Is(err, ErrNotFound) && os.Getenv("REQUIRE_TOOLS") != "1" {
-		t.Skip("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
+	if errors.Is(err, ErrNotFound) {
+		needs.Missing(t, "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
 	}
 	if err != nil {
 		t.Fatal(err)

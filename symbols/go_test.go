@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // buildGo builds a Go package.
 func buildGo(t testing.TB, flags ...string) string {
 	t.Helper()
-	need(t, "go", "golang")
+	needs.Tool(t, "go", "golang")
 	path := filepath.Join(t.TempDir(), "prog")
 	run(t, "go", append(append([]string{"build", "-o", path}, flags...), "./testdata/goprog")...)
 	return path
@@ -117,7 +119,7 @@ func TestGoRuntime(t *testing.T) {
 
 // TestGoStack compares a stack with inlined functions in it with what the program itself prints.
 func TestGoStack(t *testing.T) {
-	need(t, "gcc", "gcc")
+	needs.Tool(t, "gcc", "gcc")
 	for _, flags := range [][]string{nil, {"-ldflags=-s -w"}, {"-buildmode=pie"}, {"-buildmode=pie", "-ldflags=-s -w"}, {"-ldflags=-linkmode=external -s"}, {"-trimpath"}} {
 		t.Run(fmt.Sprint(flags), func(t *testing.T) {
 			path := buildGo(t, flags...)
@@ -147,7 +149,7 @@ func TestGoStack(t *testing.T) {
 }
 
 func TestGoNames(t *testing.T) {
-	need(t, "nm", "binutils")
+	needs.Tool(t, "nm", "binutils")
 	path := buildGo(t)
 	o := open(t, path)
 	checkNames(t, o, path)
@@ -170,7 +172,7 @@ func TestGoNames(t *testing.T) {
 func TestKernel(t *testing.T) {
 	const path = "../internal/kernelbuild/embed/kernel.elf"
 	if st, err := os.Stat(path); err != nil || st.Size() < 1<<16 {
-		missing(t, path+" is not built: make kernel")
+		needs.Missing(t, path+" is not built: make kernel")
 	}
 	o := open(t, path)
 	if got := fmt.Sprint(o.Sources()); got != "[pclntab]" {

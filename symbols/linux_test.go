@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // vmlinuz is the path of Debian's kernel.
@@ -25,7 +27,7 @@ func vmlinuz(t testing.TB) string {
 	t.Helper()
 	const path = "../out/linux/vmlinuz"
 	if _, err := os.Stat(path); err != nil {
-		missing(t, path+" is not there: scripts/linux-kernel")
+		needs.Missing(t, path+" is not there: scripts/linux-kernel")
 	}
 	return path
 }
@@ -70,8 +72,8 @@ func TestLinux(t *testing.T) {
 // from the code that was executed.
 func TestLinuxBoot(t *testing.T) {
 	kernel := vmlinuz(t)
-	need(t, "qemu-system-x86_64", "qemu-system-x86")
-	need(t, "gcc", "gcc")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "gcc", "gcc")
 	dir := t.TempDir()
 	program, initrd, log := filepath.Join(dir, "init"), filepath.Join(dir, "initrd"), filepath.Join(dir, "log")
 	run(t, "gcc", "-static", "-O1", "-o", program, "testdata/init.c")
@@ -386,7 +388,7 @@ func bzImage(payload []byte) []byte {
 
 // TestBzImage packs a program as kernels are packed.
 func TestBzImage(t *testing.T) {
-	need(t, "gcc", "gcc")
+	needs.Tool(t, "gcc", "gcc")
 	dir := t.TempDir()
 	path := filepath.Join(dir, "prog")
 	run(t, "gcc", "-O2", "-static", "-o", path, "testdata/prog.c")
@@ -408,7 +410,7 @@ func TestBzImage(t *testing.T) {
 		{"xz", "xz-utils", []string{"--format=lzma"}, ErrUnsupported},
 	} {
 		t.Run(c.tool+strings.Join(c.args, ""), func(t *testing.T) {
-			need(t, c.tool, c.pkg)
+			needs.Tool(t, c.tool, c.pkg)
 			cmd := exec.Command(c.tool, append(c.args, "-c")...)
 			cmd.Stdin = bytes.NewReader(plain)
 			packed, err := cmd.Output()

@@ -13,23 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
-
-// need skips a test whose tool is not there; where all tools are required that is a failure.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		missing(t, fmt.Sprintf("%s is not installed: apt-get install %s", tool, pkg))
-	}
-}
-
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
 
 // run runs a command and returns its output.
 func run(t testing.TB, name string, args ...string) string {
@@ -109,8 +95,8 @@ func places(frames []Frame) []place {
 
 // TestLines compares all of a C program's text with addr2line, in every form in which compilers write its lines.
 func TestLines(t *testing.T) {
-	need(t, "gcc", "gcc")
-	need(t, "addr2line", "binutils")
+	needs.Tool(t, "gcc", "gcc")
+	needs.Tool(t, "addr2line", "binutils")
 	dir := t.TempDir()
 	for _, flags := range []string{
 		"-gdwarf-5 -O2", "-gdwarf-4 -O2", "-gdwarf-5 -O0", "-gdwarf-5 -O2 -no-pie", "-gdwarf-5 -O2 -gz=zlib", "-gdwarf-4 -O3 -flto",
@@ -174,8 +160,8 @@ func checkLines(t *testing.T, o *Object, path string, functions []string) {
 
 // TestNames compares the symbols with nm, by name and by address.
 func TestNames(t *testing.T) {
-	need(t, "gcc", "gcc")
-	need(t, "nm", "binutils")
+	needs.Tool(t, "gcc", "gcc")
+	needs.Tool(t, "nm", "binutils")
 	path := filepath.Join(t.TempDir(), "prog")
 	run(t, "gcc", "-O2", "-static", "-o", path, "testdata/prog.c")
 	o := open(t, path)
@@ -240,8 +226,8 @@ func checkNames(t *testing.T, o *Object, path string) {
 
 // TestCPlusPlus compares demangled names.
 func TestCPlusPlus(t *testing.T) {
-	need(t, "g++", "g++")
-	need(t, "addr2line", "binutils")
+	needs.Tool(t, "g++", "g++")
+	needs.Tool(t, "addr2line", "binutils")
 	path := filepath.Join(t.TempDir(), "prog")
 	run(t, "g++", "-g", "-O2", "-o", path, "testdata/prog.cc")
 	o := open(t, path)
@@ -291,8 +277,8 @@ func TestCPlusPlus(t *testing.T) {
 
 // TestStubs names the ways through which calls to libraries go.
 func TestStubs(t *testing.T) {
-	need(t, "gcc", "gcc")
-	need(t, "objdump", "binutils")
+	needs.Tool(t, "gcc", "gcc")
+	needs.Tool(t, "objdump", "binutils")
 	for _, flags := range []string{"-O2", "-O2 -fcf-protection=full", "-O2 -fcf-protection=none -Wl,-z,now", "-O2 -no-pie"} {
 		path := filepath.Join(t.TempDir(), "prog")
 		run(t, "gcc", append(strings.Fields(flags), "-o", path, "testdata/prog.c")...)
@@ -326,8 +312,8 @@ func TestStubs(t *testing.T) {
 
 // TestDebugFile splits a program's debug information off, as distributions do.
 func TestDebugFile(t *testing.T) {
-	need(t, "gcc", "gcc")
-	need(t, "objcopy", "binutils")
+	needs.Tool(t, "gcc", "gcc")
+	needs.Tool(t, "objcopy", "binutils")
 	dir := t.TempDir()
 	full, stripped := filepath.Join(dir, "full"), filepath.Join(dir, "bin", "prog")
 	run(t, "gcc", "-g", "-O2", "-Wl,--build-id=sha1", "-o", full, "testdata/prog.c")
@@ -412,7 +398,7 @@ func TestDebugFile(t *testing.T) {
 
 // TestText compares segments and their bytes with debug/elf.
 func TestText(t *testing.T) {
-	need(t, "gcc", "gcc")
+	needs.Tool(t, "gcc", "gcc")
 	path := filepath.Join(t.TempDir(), "prog")
 	run(t, "gcc", "-O2", "-o", path, "testdata/prog.c")
 	o := open(t, path)

@@ -16,19 +16,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// requireTool skips a test without the tool name of the Debian package pkg, or fails it where all tools must be there.
-func requireTool(t *testing.T, name, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", name, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", name, pkg)
-}
+	"github.com/firstlight-boot/firstlight/internal/needs"
+)
 
 func run(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
@@ -41,8 +31,8 @@ func run(t *testing.T, dir, name string, args ...string) {
 
 // TestReadELFOfRealLinkers classifies what the system's own toolchains make of one program.
 func TestReadELFOfRealLinkers(t *testing.T) {
-	requireTool(t, "gcc", "gcc libc6-dev")
-	requireTool(t, "musl-gcc", "musl-tools")
+	needs.Tool(t, "gcc", "gcc libc6-dev")
+	needs.Tool(t, "musl-gcc", "musl-tools")
 	d := t.TempDir()
 	write(t, d+"/main.c", "int main(void) { return 0; }\nint f(void) { return 1; }\n", 0o644)
 	const glibc, musl = "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"

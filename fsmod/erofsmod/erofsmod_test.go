@@ -14,12 +14,13 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/erofsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
 func module(t *testing.T) fsmod.Module {
 	t.Helper()
-	fsmodtest.Need(t, "mkfs.erofs", "erofs-utils")
+	needs.Tool(t, "mkfs.erofs", "erofs-utils")
 	m, err := fsmod.Lookup("erofs")
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +121,7 @@ func TestRefused(t *testing.T) {
 
 // FuzzOpen changes bytes of a file system.
 func FuzzOpen(f *testing.F) {
-	fsmodtest.Need(f, "mkfs.erofs", "erofs-utils")
+	needs.Tool(f, "mkfs.erofs", "erofs-utils")
 	m, err := fsmod.Lookup("erofs")
 	if err != nil {
 		f.Fatal(err)

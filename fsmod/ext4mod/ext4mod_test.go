@@ -17,6 +17,7 @@ import (
 	"github.com/firstlight-boot/firstlight/fsmod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ext4mod"
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -32,7 +33,7 @@ func module(t testing.TB) fsmod.Module {
 // fsck has e2fsck judge a file system.
 func fsck(t *testing.T, b []byte) {
 	t.Helper()
-	fsmodtest.Need(t, "e2fsck", "e2fsprogs")
+	needs.Tool(t, "e2fsck", "e2fsprogs")
 	img := filepath.Join(t.TempDir(), "img")
 	if err := os.WriteFile(img, b, 0o644); err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func TestWrite(t *testing.T) {
 
 // TestDebugfs has debugfs extract the files.
 func TestDebugfs(t *testing.T) {
-	fsmodtest.Need(t, "debugfs", "e2fsprogs")
+	needs.Tool(t, "debugfs", "e2fsprogs")
 	has := fsmodtest.All &^ (fsmodtest.Xattrs | fsmodtest.FineMtime | fsmodtest.Devices)
 	if os.Getuid() != 0 {
 		has &^= fsmodtest.Owners
@@ -108,7 +109,7 @@ func TestDebugfs(t *testing.T) {
 
 // TestMke2fs reads what mke2fs writes: with a journal, check codes and blocks of several sizes.
 func TestMke2fs(t *testing.T) {
-	fsmodtest.Need(t, "mke2fs", "e2fsprogs")
+	needs.Tool(t, "mke2fs", "e2fsprogs")
 	dir := t.TempDir()
 	files := map[string]string{"a": "first", "empty": "", "sub/deep/x": strings.Repeat("0123456789", 100_000)}
 	for i := range 400 {

@@ -15,13 +15,14 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/fatmod"
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
 func module(t *testing.T) fsmod.Module {
 	t.Helper()
-	fsmodtest.Need(t, "mkfs.fat", "dosfstools")
-	fsmodtest.Need(t, "mcopy", "mtools")
+	needs.Tool(t, "mkfs.fat", "dosfstools")
+	needs.Tool(t, "mcopy", "mtools")
 	m, err := fsmod.Lookup("fat")
 	if err != nil {
 		t.Fatal(err)

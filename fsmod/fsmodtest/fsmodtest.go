@@ -22,20 +22,6 @@ import (
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
-// Need skips without a tool, unless the tests run where all tools must be.
-func Need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	for _, name := range []string{tool, "/usr/sbin/" + tool, "/sbin/" + tool} {
-		if _, err := exec.LookPath(name); err == nil {
-			return
-		}
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-}
-
 // Memory is an empty file.
 type Memory struct{ B []byte }
 

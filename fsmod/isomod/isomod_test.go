@@ -13,12 +13,13 @@ import (
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
 	_ "github.com/firstlight-boot/firstlight/fsmod/isomod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
 func module(t *testing.T) fsmod.Module {
 	t.Helper()
-	fsmodtest.Need(t, "xorriso", "xorriso")
+	needs.Tool(t, "xorriso", "xorriso")
 	m, err := fsmod.Lookup("iso")
 	if err != nil {
 		t.Fatal(err)

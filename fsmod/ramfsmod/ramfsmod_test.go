@@ -20,18 +20,9 @@ import (
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
-
-func need(t *testing.T, name, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is not installed: apt-get install %s", name, pkg)
-		}
-		t.Skipf("%s is not installed: apt-get install %s", name, pkg)
-	}
-}
 
 func module(t testing.TB) fsmod.Module {
 	m, err := fsmod.Lookup("ramfs")
@@ -206,12 +197,12 @@ func TestFS(t *testing.T) {
 
 // TestCpio has GNU cpio list and extract an archive, which the compressors' own programs unpack.
 func TestCpio(t *testing.T) {
-	need(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	want := awkward(t)
 	for _, codec := range codecs {
 		b := write(t, want, codec)
 		if codec != "" {
-			need(t, codec, codec)
+			needs.Tool(t, codec, codec)
 			cmd := exec.Command(codec, "-dc")
 			cmd.Stdin = bytes.NewReader(b)
 			var err error
@@ -270,7 +261,7 @@ func TestCpio(t *testing.T) {
 
 // TestForeign reads what GNU cpio writes.
 func TestForeign(t *testing.T) {
-	need(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	dir := t.TempDir()
 	for name, s := range map[string]string{"a": "first", "b": "", "sub/c": strings.Repeat("z", 5000)} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {

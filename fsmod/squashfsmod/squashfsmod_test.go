@@ -14,12 +14,13 @@ import (
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
 	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
 func module(t *testing.T) fsmod.Module {
 	t.Helper()
-	fsmodtest.Need(t, "mksquashfs", "squashfs-tools")
+	needs.Tool(t, "mksquashfs", "squashfs-tools")
 	m, err := fsmod.Lookup("squashfs")
 	if err != nil {
 		t.Fatal(err)

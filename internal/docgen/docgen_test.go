@@ -14,6 +14,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/internal/cli/bootprof"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 func TestGenerate(t *testing.T) {
@@ -119,12 +120,7 @@ tool \(aqa\(aq \en
 
 // TestManPages has groff judge each page.
 func TestManPages(t *testing.T) {
-	if _, err := exec.LookPath("groff"); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal("groff is not installed: apt-get install groff-base")
-		}
-		t.Skip("groff is not installed: apt-get install groff-base")
-	}
+	needs.Tool(t, "groff", "groff-base")
 	dir := t.TempDir()
 	if err := run(dir, false); err != nil {
 		t.Fatal(err)

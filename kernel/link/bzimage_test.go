@@ -16,26 +16,17 @@ import (
 
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/link"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
 
-func need(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-		}
-		t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-}
-
 // helloImage builds an image of a C program that greets, and returns its path and its kernel.
 func helloImage(t *testing.T) (path string, kernel []byte) {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app, source := filepath.Join(dir, "hello"), filepath.Join(dir, "hello.c")
 	if err := os.WriteFile(source, []byte("#include <stdio.h>\nint main(int c, char **v) { printf(\"hello %s\\n\", v[1]); return c; }\n"), 0o666); err != nil {
@@ -64,7 +55,7 @@ func helloImage(t *testing.T) (path string, kernel []byte) {
 // boot boots a kernel with a disk and checks what the app writes, its marks and its exit code.
 func boot(t *testing.T, c qemu.Config, console string) {
 	t.Helper()
-	need(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
@@ -108,7 +99,7 @@ func TestBzImageBoots(t *testing.T) {
 	if err != nil || !bytes.Equal(bz, again) {
 		t.Fatalf("a second bzImage differs (%v)", err)
 	}
-	need(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	pack := exec.Command("cpio", "-o", "--quiet", "-H", "newc")
 	pack.Dir, pack.Stdin = filepath.Dir(img), strings.NewReader("hello")
 	disk, err := pack.Output()

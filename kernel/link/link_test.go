@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 )
@@ -169,12 +170,7 @@ jmp *%rax`
 // disassemble has objdump read code, one instruction a line.
 func disassemble(t *testing.T, arch string, code []byte) string {
 	t.Helper()
-	if _, err := exec.LookPath("objdump"); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("objdump is not installed: apt-get install binutils")
-	}
+	needs.Tool(t, "objdump", "binutils")
 	file := filepath.Join(t.TempDir(), "code")
 	if err := os.WriteFile(file, code, 0o600); err != nil {
 		t.Fatal(err)

@@ -15,27 +15,11 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/rofsmod"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/kernelbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/tree"
 )
-
-// need skips without a tool, unless the tests run where all tools must be.
-func need(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	missing(t, fmt.Sprintf("%s is not installed: apt-get install %s", tool, pkg))
-}
-
-func missing(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // theKernel is built from the source beside this test, not the one that some imgbuild has embedded.
 var theKernel = sync.OnceValues(func() ([]byte, error) {
@@ -97,7 +81,7 @@ var flavours = []struct {
 func compileC(t *testing.T, flavour int, name, out string) {
 	t.Helper()
 	f := flavours[flavour]
-	need(t, f.tool, f.pkg)
+	needs.Tool(t, f.tool, f.pkg)
 	args := append([]string{"-O1", "-w", "-pthread", "-o", out, filepath.Join("c", name+".c")}, f.flags...)
 	run(t, f.tool, append(args, "-lm")...)
 }
@@ -128,12 +112,12 @@ func (e ended) String() string {
 // boot makes an image of s and runs it to its end.
 func boot(t *testing.T, s vmSpec) ended {
 	t.Helper()
-	need(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {
-		missing(t, err.Error())
+		needs.Missing(t, err.Error())
 	}
 	kernel, err := theKernel()
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // browser is a headless Chromium that is driven over a pair of pipes, by the Chrome DevTools Protocol
@@ -43,13 +45,7 @@ type message struct {
 // startBrowser starts Chromium, which ends with the test. Without it the test is skipped.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal("chromium is not installed: apt-get install chromium")
-		}
-		t.Skip("chromium is not installed: apt-get install chromium")
-	}
+	path := needs.Tool(t, "chromium", "chromium")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	theirs, ours := pipe(t)
 	from, answers := pipe(t)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu/blockio"
 )
 
@@ -149,13 +150,7 @@ func bootSector() []byte {
 
 // TestQEMU traces a guest whose requests are known, on two disks, and one of them fails.
 func TestQEMU(t *testing.T) {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
-	}
+	qemu := needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	for _, fail := range []bool{false, true} {
 		dir := t.TempDir()
 		first, second, log := filepath.Join(dir, "first"), filepath.Join(dir, "second"), filepath.Join(dir, "log")

@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // encode returns what the plugin writes for c.
@@ -183,12 +184,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestBuild(t *testing.T) {
-	if _, err := exec.LookPath("cc"); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("cc is not installed: apt-get install gcc libc6-dev")
-	}
+	needs.Tool(t, "cc", "gcc libc6-dev")
 	dir := filepath.Join(t.TempDir(), "a,b", "cache")
 	paths := map[string]bool{}
 	for _, major := range []int{7, 9} { // both versions of the API compile; QEMU 7 and 9 tell whether they work

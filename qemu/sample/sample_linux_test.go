@@ -6,31 +6,22 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
-
-// needs skips a test whose tool is missing, unless it has to be there.
-func needs(t testing.TB, missing bool, says string) {
-	t.Helper()
-	if missing && os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatal(says)
-	}
-	if missing {
-		t.Skip(says)
-	}
-}
 
 func find(t testing.TB) *qemu.QEMU {
 	t.Helper()
 	q, err := qemu.Find(t.Context(), "")
-	needs(t, errors.Is(err, qemu.ErrNotFound), "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
+	if errors.Is(err, qemu.ErrNotFound) {
+		needs.Missing(t, "qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,8 +32,7 @@ func find(t testing.TB) *qemu.QEMU {
 // loops builds the guest of testdata/loops.S.
 func loops(t testing.TB, defs ...string) (path string, function func(addr uint64) string) {
 	t.Helper()
-	_, err := exec.LookPath("cc")
-	needs(t, err != nil, "cc is not installed: apt-get install gcc")
+	needs.Tool(t, "cc", "gcc")
 	path = filepath.Join(t.TempDir(), "loops")
 	args := append([]string{"-nostdlib", "-static", "-no-pie", "-Wl,-Ttestdata/loops.ld", "-Wl,--build-id=none", "-Wl,-e,start", "-Wl,-z,noexecstack", "-o", path, "testdata/loops.S"}, defs...)
 	if msg, err := exec.Command("cc", args...).CombinedOutput(); err != nil {

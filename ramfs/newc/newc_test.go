@@ -14,21 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/ramfs"
 	"github.com/firstlight-boot/firstlight/ramfs/iofs"
 )
-
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	why := fmt.Sprintf("%s is not installed: apt-get install %s", tool, pkg)
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // filter runs a command on in.
 func filter(t testing.TB, in []byte, name string, args ...string) []byte {
@@ -81,7 +70,7 @@ func folder(t testing.TB) string {
 // archive has cpio pack dir.
 func archive(t testing.TB, dir, format string) []byte {
 	t.Helper()
-	need(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	cmd := exec.Command("sh", "-c", "find . | LC_ALL=C sort | cpio -o --quiet -H "+format)
 	cmd.Dir = dir
 	out, err := cmd.Output()
@@ -159,7 +148,7 @@ func TestLoad(t *testing.T) {
 		{"gzipfast", "gzip", "gzip", []string{"-1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			need(t, c.tool, c.pkg)
+			needs.Tool(t, c.tool, c.pkg)
 			b := filter(t, plain, c.tool, append(c.args, "-c")...)
 			f := ramfs.New(ramfs.Options{})
 			if err := Load(f, b, Heap(1<<28)); err != nil {
@@ -198,7 +187,7 @@ func TestLoad(t *testing.T) {
 		}
 	})
 	t.Run("several", func(t *testing.T) {
-		need(t, "lz4", "lz4")
+		needs.Tool(t, "lz4", "lz4")
 		empty := t.TempDir()
 		early := archive(t, empty, "newc")
 		f := ramfs.New(ramfs.Options{})
@@ -317,7 +306,7 @@ func FuzzLoad(f *testing.F) {
 func TestSeeds(t *testing.T) {
 	plain := []byte(entry("a/b", 0o100755, 1, "contents") + end)
 	for _, c := range [][]string{{"lz4", "-l", "-c"}, {"zstd", "-c"}, {"gzip", "-c"}} {
-		need(t, c[0], c[0])
+		needs.Tool(t, c[0], c[0])
 		f := ramfs.New(ramfs.Options{})
 		if err := Load(f, filter(t, plain, c[0], c[1:]...), Heap(16<<20)); err != nil {
 			t.Errorf("%s: %v", c[0], err)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // guarded returns n bytes within a larger buffer, and a function that tells whether what lies around them is untouched.
@@ -136,13 +138,7 @@ func check(t *testing.T, z *Decoder, data, packed []byte) {
 
 // TestTool has frames of the zstd tool.
 func TestTool(t *testing.T) {
-	tool, err := exec.LookPath("zstd")
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal("zstd is not installed: apt-get install zstd")
-		}
-		t.Skip("zstd is not installed: apt-get install zstd")
-	}
+	tool := needs.Tool(t, "zstd", "zstd")
 	var names []string
 	var datas [][]byte
 	dir := t.TempDir()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // appImage builds an image of testdata/apps/behave.c with our kernel, with compressed ROFS unless the flags say otherwise.
@@ -17,7 +18,7 @@ func appImage(t *testing.T, flags ...string) string {
 	if len(flags) == 0 {
 		flags = []string{"--rofs", "--compress"}
 	}
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app := filepath.Join(dir, "behave")
 	if msg, err := exec.Command("cc", "-static", "-O1", "-o", app, "testdata/apps/behave.c").CombinedOutput(); err != nil {

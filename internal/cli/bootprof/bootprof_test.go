@@ -20,6 +20,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	bootview "github.com/firstlight-boot/firstlight/profile"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
@@ -43,22 +44,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// need skips the test if a tool is not there.
-func need(t testing.TB, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-}
-
 func needQEMU(t testing.TB) {
 	t.Helper()
 	if os.Getenv(qemu.EnvBinary) == "" { // else a test has chosen one, and may have emptied PATH
-		need(t, "qemu-system-x86_64", "qemu-system-x86")
+		needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	}
 }
 
@@ -67,7 +56,7 @@ var guests sync.Map // from definitions to *sync.Once-made ELF bytes
 // guest builds testdata/guest.S with the given definitions, in the test's directory.
 func guest(t testing.TB, defs ...string) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	build, _ := guests.LoadOrStore(strings.Join(defs, " "), sync.OnceValues(func() ([]byte, error) {
 		out := filepath.Join(t.TempDir(), "guest.elf")
 		args := []string{"-nostdlib", "-static", "-no-pie", "-Wl,-T,testdata/guest.ld,--build-id=none", "-o", out, "testdata/guest.S"}
@@ -582,7 +571,7 @@ func TestImage(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	needQEMU(t)
-	need(t, "sh", "dash")
+	needs.Tool(t, "sh", "dash")
 	code, stdout, stderr := bootprof(t, "qemu", imageOf(t, guest(t)), "--dry-run", "--accel", "tcg", "--", "a b", "c")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)

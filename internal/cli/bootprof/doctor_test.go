@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
 
@@ -39,7 +40,7 @@ func findings(t *testing.T, want int) (ok bool, found map[string]finding) {
 
 func TestDoctor(t *testing.T) {
 	needQEMU(t)
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	_, found := findings(t, 0)
 	for name, says := range map[string]string{
 		"qemu": "6.1.0 or later", "firmware": "qboot.rom", "boot": "under tcg", "compiler": "cc", "plugin": "instructions of that guest", "cache": "firstlight",

@@ -11,12 +11,13 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // asmImage builds an image of testdata/apps/NAME.S with our kernel.
 func asmImage(t *testing.T, name string) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app := filepath.Join(dir, name)
 	if msg, err := exec.Command("cc", "-nostdlib", "-static", "-o", app, "testdata/apps/"+name+".S").CombinedOutput(); err != nil {

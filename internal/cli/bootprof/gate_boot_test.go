@@ -13,12 +13,13 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace/budget"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // tunable builds an image whose boot executes 2 · turns instructions more than with none.
 func tunable(t *testing.T, turns int) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app, img := filepath.Join(dir, "tunable"), filepath.Join(dir, "tunable.img")
 	if msg, err := exec.Command("cc", "-static", "-O1", fmt.Sprintf("-DTURNS=%dL", turns), "-o", app, "testdata/apps/tunable.c").CombinedOutput(); err != nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // archive makes a newc archive of files of that content, by name.
@@ -61,7 +63,7 @@ func TestInitrd(t *testing.T) {
 	for _, c := range []struct{ tool, pkg, flags string }{
 		{"gzip", "gzip", "-c"}, {"zstd", "zstd", "-c"}, {"lz4", "lz4", "-lc"}, {"lz4", "lz4", "-c"}, {"bzip2", "bzip2", "-c"},
 	} {
-		need(t, c.tool, c.pkg)
+		needs.Tool(t, c.tool, c.pkg)
 		cmd := exec.Command(c.tool, c.flags)
 		cmd.Stdin = bytes.NewReader(plain)
 		packed, err := cmd.Output()

@@ -16,6 +16,7 @@ import (
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/rofs"
@@ -24,7 +25,7 @@ import (
 // readsImage builds an image of testdata/apps/reads.c, which reads the files called first, with others of which it reads none.
 func readsImage(t *testing.T, flags ...string) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := filepath.Join(t.TempDir(), "app")
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, size := range map[string]int{"a": 200_000, "b": 300_001, "c": 150_000, "d": 250_000, "idle": 400_000, "etc/e": 220_000, "small": 10} {

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // TestLinuxImage boots an image with Debian's kernel and a RAMFS image, whose first program is the app.
 func TestLinuxImage(t *testing.T) {
 	needQEMU(t)
 	kernel := linuxKernel(t)
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app, img := filepath.Join(dir, "app"), filepath.Join(dir, "odd, name.img")
 	if err := os.MkdirAll(filepath.Join(app, "bin"), 0o755); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
 
@@ -20,10 +21,7 @@ func linuxKernel(t *testing.T) string {
 	t.Helper()
 	const path = "../../../out/linux/vmlinuz"
 	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is not there: scripts/linux-kernel", path)
-		}
-		t.Skipf("%s is not there: scripts/linux-kernel", path)
+		needs.Missing(t, path+" is not there: scripts/linux-kernel")
 	}
 	return path
 }
@@ -31,7 +29,7 @@ func linuxKernel(t *testing.T) string {
 // linuxInitrd makes an initial RAM disk of testdata/linux/init.c, linked by the given flags, and of the libraries that it has.
 func linuxInitrd(t *testing.T, flags ...string) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	program, initrd := filepath.Join(dir, "init"), filepath.Join(dir, "initrd")
 	if msg, err := exec.Command("cc", append(flags, "-O1", "-Wall", "-o", program, "testdata/linux/init.c")...).CombinedOutput(); err != nil {

@@ -9,12 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // TestBalloon boots a guest with a driver for QEMU's balloon, and one without.
 func TestBalloon(t *testing.T) {
 	needQEMU(t)
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	for _, tt := range []struct {
 		name, def, note string
 		want            map[string]uint64

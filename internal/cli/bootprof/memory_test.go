@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // memoryOf returns the owners' bytes of a recording's first counting boot, which it checks, and the run.
@@ -117,7 +118,7 @@ func TestMemoryLinux(t *testing.T) {
 // TestMemoryOfOthers boots guests that are no kernels that are known.
 func TestMemoryOfOthers(t *testing.T) {
 	needQEMU(t)
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	build := func(defs ...string) string {
 		kernel := filepath.Join(t.TempDir(), "long.elf")
 		args := append([]string{"-s", "-nostdlib", "-static", "-no-pie", "-Wl,-T,testdata/guest.ld,--build-id=none", "-o", kernel, "testdata/long.S"}, defs...)

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // osvKernel builds testdata/osv.S, a stand-in for an OSv kernel, with the given definitions.
 func osvKernel(t *testing.T, defs ...string) string {
 	t.Helper()
-	need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	kernel := filepath.Join(t.TempDir(), "loader.elf")
 	args := []string{"-nostdlib", "-static", "-no-pie", "-Wl,-T,testdata/guest.ld,--build-id=none", "-o", kernel, "testdata/osv.S"}
 	for _, d := range defs {

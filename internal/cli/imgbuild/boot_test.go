@@ -2,33 +2,21 @@ package imgbuild
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
-
-// needTool skips without a tool, unless the tests run where all tools must be.
-func needTool(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed: apt-get install %s", tool, pkg)
-	}
-	t.Skipf("%s is not installed: apt-get install %s", tool, pkg)
-}
 
 // QEMU boots the image itself as its kernel, the kernel finds the root in it and the app its arguments, environment and
 // working directory.
 func TestBoot(t *testing.T) {
-	needTool(t, "qemu-system-x86_64", "qemu-system-x86")
-	needTool(t, "gcc", "gcc libc6-dev")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "gcc", "gcc libc6-dev")
 	app := folder(t, map[string]string{"sub/file": "from the working directory\n", "main.c": `
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/internal/osvtest"
 )
 
@@ -60,7 +61,7 @@ func TestConvert(t *testing.T) {
 		}
 	}
 	imgbuild(t, 0, "diff", "rofs1", "bootfs")
-	needTool(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	f, err := os.Open("bootfs-ramfs")
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
 // linuxKernelFile writes the least that passes for a Linux kernel.
@@ -25,7 +25,7 @@ func linuxKernelFile(t *testing.T) string {
 }
 
 func TestRAMFS(t *testing.T) {
-	needTool(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	app := folder(t, map[string]string{"a/b": "x", "c*": "y"})
 	out := filepath.Join(t.TempDir(), "x.cpio")
 	imgbuild(t, 0, "--no-kernel", "--ramfs", "-o", out, app)
@@ -106,7 +106,7 @@ func TestForeignFileSystems(t *testing.T) {
 		"ext4": {"e2fsck", "e2fsprogs"}, "erofs": {"mkfs.erofs", "erofs-utils"}, "squashfs": {"mksquashfs", "squashfs-tools"}, "iso": {"xorriso", "xorriso"}, "fat": {"mcopy", "mtools"},
 	} {
 		t.Run(module, func(t *testing.T) {
-			fsmodtest.Need(t, tools[0], tools[1])
+			needs.Tool(t, tools[0], tools[1])
 			app := folder(t, map[string]string{"bin/app*": string(hello), "data": "content"})
 			img := filepath.Join(t.TempDir(), "x.img")
 			imgbuild(t, 0, "--kernel", kernel, "--flavour", "linux", "--fs", module, "-o", img, app)

@@ -12,22 +12,11 @@ import (
 	"time"
 
 	"github.com/firstlight-boot/firstlight/internal/kernelbuild"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/link"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
-
-func need(t *testing.T, tool, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	why := fmt.Sprintf("%s is not installed: apt-get install %s", tool, pkg)
-	if os.Getenv("REQUIRE_TOOLS") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 func run(t *testing.T, dir string, in []byte, name string, args ...string) []byte {
 	t.Helper()
@@ -107,7 +96,7 @@ int main(int argc, char **argv) {
 // folder makes what an initial RAM disk holds.
 func folder(t *testing.T) string {
 	t.Helper()
-	need(t, "gcc", "gcc libc6-dev")
+	needs.Tool(t, "gcc", "gcc libc6-dev")
 	dir := t.TempDir()
 	run(t, dir, []byte(program), "gcc", "-static", "-O1", "-w", "-x", "c", "-o", "init", "-")
 	b := make([]byte, 1500000)
@@ -167,7 +156,7 @@ func aligned(t *testing.T, dir string) []byte {
 // boot boots a kernel and returns the console, and how it ended by the end mark.
 func boot(t *testing.T, c qemu.Config) (console string, how, code byte) {
 	t.Helper()
-	need(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
@@ -194,7 +183,7 @@ func boot(t *testing.T, c qemu.Config) (console string, how, code byte) {
 }
 
 func TestInitrd(t *testing.T) {
-	need(t, "cpio", "cpio")
+	needs.Tool(t, "cpio", "cpio")
 	kernel, err := kernelbuild.Build(t.Context(), filepath.Join("..", "..", ".."), "test", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +206,7 @@ func TestInitrd(t *testing.T) {
 		return name
 	}
 	pack := func(name string, args ...string) []byte {
-		need(t, name, name)
+		needs.Tool(t, name, name)
 		return run(t, dir, plain, name, append(args, "-c")...)
 	}
 	const words = `init=/init arg=one arg=two\ words env=K=V`
@@ -227,7 +216,7 @@ func TestInitrd(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(large, "zeros"), make([]byte, 100<<20), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	need(t, "lz4", "lz4")
+	needs.Tool(t, "lz4", "lz4")
 	large4 := run(t, large, nil, "sh", "-c", "echo zeros | cpio -o --quiet -H newc | lz4 -l -1 -c")
 	for _, c := range []struct {
 		name   string

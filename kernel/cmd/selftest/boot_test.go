@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/link"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
@@ -20,10 +21,7 @@ func TestBoot(t *testing.T) {
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		needs.Missing(t, err.Error())
 	}
 	out := filepath.Join(t.TempDir(), "selftest")
 	args, env := link.GoBuildArgs(nil)
