@@ -66,6 +66,10 @@ bench-prof: build examples ## print the figures of profiling, measured on this m
 	scripts/linux-kernel
 	scripts/bench -prof
 
+.PHONY: bench-kernel
+bench-kernel: build examples ## print what the kernel's single operations cost, in guest instructions
+	scripts/bench -kernel
+
 .PHONY: bench-fs
 bench-fs: build ## print the figures of the file systems beside those of other tools
 	scripts/bench -fs -n 5

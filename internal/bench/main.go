@@ -26,6 +26,7 @@ func main() {
 	runs := flag.Int("n", 20, "timed boots of each kind")
 	boots := flag.Int("boots", 200, "boots in a row of each example")
 	prof := flag.Bool("prof", false, "print the figures of profiling instead")
+	kernel := flag.Bool("kernel", false, "print what the kernel's single operations cost instead")
 	files := flag.Bool("fs", false, "print the figures of the file systems instead")
 	flag.Parse()
 	b := bench{runs: *runs}
@@ -34,6 +35,8 @@ func main() {
 		b.dir = dir
 		if *files {
 			err = b.fileSystems()
+		} else if *kernel {
+			err = b.kernel()
 		} else if *prof {
 			err = b.profiles()
 		} else {

@@ -356,7 +356,7 @@ back:
 	IRETQ
 
 // func mark(b byte)
-// The OUTB is the instruction that the boot record's note names: a counting host counts up to it.
+// The OUTB is the instruction that the boot record's note names: it writes every byte of a mark, and a counting host counts up to it.
 TEXT ·mark(SB), NOSPLIT|NOFRAME, $0-1
 	MOVB b+0(FP), AX
 	MOVW $0x3f0, DX

@@ -317,8 +317,8 @@ func kernelEnd(how, code uint64) {
 	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecHow])) = uint32(how)
 	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecCode])) = uint32(code)
 	kernelMark(abi.MarkEnd)
-	cpu.Out8(abi.PortMark, byte(how))
-	cpu.Out8(abi.PortMark, byte(code))
+	mark(byte(how))
+	mark(byte(code))
 	status := byte(127)
 	if how == abi.EndExited {
 		status = byte(min(code, 127))

@@ -20,7 +20,6 @@ import (
 	"unsafe"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
-	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
@@ -143,9 +142,9 @@ func NamedMark(name string) {
 		name = name[:255]
 	}
 	kernelMark(abi.MarkNamed)
-	cpu.Out8(abi.PortMark, byte(len(name)))
-	if len(name) > 0 {
-		cpu.OutString(abi.PortMark, unsafe.StringData(name), len(name))
+	mark(byte(len(name)))
+	for i := range len(name) {
+		mark(name[i])
 	}
 }
 
