@@ -267,7 +267,7 @@ func (r *reader) walk(path string, ino uint32, depth int) error {
 	if err != nil {
 		return err
 	}
-	mode, ok := fileMode(le.Uint16(b[inMode:]))
+	mode, ok := tree.FileMode(uint32(le.Uint16(b[inMode:])))
 	if !ok || depth > maxTree {
 		return bad(off, "inode", "mode %o of /%s", le.Uint16(b[inMode:]), path)
 	}
@@ -444,19 +444,4 @@ func decodeTime(b []byte) time.Time {
 		extra = le.Uint32(b[inMtimeExtra:])
 	}
 	return time.Unix(sec+int64(extra&3)<<32, int64(extra>>2)).UTC()
-}
-
-func fileMode(u uint16) (fs.FileMode, bool) {
-	m := fs.FileMode(u & 0o777)
-	for _, b := range bits {
-		if u&b.unix != 0 {
-			m |= b.mode
-		}
-	}
-	for _, t := range types {
-		if u&0o170000 == t.unix {
-			return m | t.mode, true
-		}
-	}
-	return 0, false
 }

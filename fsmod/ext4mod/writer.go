@@ -160,7 +160,7 @@ func (n *node) inode() []byte {
 		le.PutUint16(b[inGID:], uint16(n.e.GID))
 		le.PutUint16(b[inGIDHigh:], uint16(n.e.GID>>16))
 	}
-	le.PutUint16(b[inMode:], unixMode(mode))
+	le.PutUint16(b[inMode:], uint16(tree.UnixMode(mode)))
 	le.PutUint32(b[inSize:], uint32(n.size))
 	le.PutUint32(b[inSizeHigh:], uint32(n.size>>32))
 	sec, extra := encodeTime(at)
@@ -220,34 +220,6 @@ func encodeTime(t time.Time) (sec, extra uint32) {
 		s, nanos = 1<<34-1<<31-1, 999_999_999
 	}
 	return uint32(s), uint32((s-int64(int32(s)))>>32)&3 | nanos<<2
-}
-
-var types = []struct {
-	mode fs.FileMode
-	unix uint16
-}{
-	{0, 0o100000}, {fs.ModeDir, 0o40000}, {fs.ModeSymlink, 0o120000}, {fs.ModeNamedPipe, 0o10000},
-	{fs.ModeDevice, 0o60000}, {fs.ModeDevice | fs.ModeCharDevice, 0o20000},
-}
-
-var bits = []struct {
-	mode fs.FileMode
-	unix uint16
-}{{fs.ModeSetuid, 0o4000}, {fs.ModeSetgid, 0o2000}, {fs.ModeSticky, 0o1000}}
-
-func unixMode(m fs.FileMode) uint16 {
-	u := uint16(m.Perm())
-	for _, t := range types {
-		if m.Type() == t.mode {
-			u |= t.unix
-		}
-	}
-	for _, b := range bits {
-		if m&b.mode != 0 {
-			u |= b.unix
-		}
-	}
-	return u
 }
 
 // tables writes what describes the content, the superblock last, since its UUID depends on all else.

@@ -53,6 +53,7 @@ type Feature int
 const (
 	Owners Feature = 1 << iota
 	Devices
+	Minors // above 255, of devices
 	Links  // symbolic
 	Hard   // links
 	Modes  // other than 0644 and 0755
@@ -101,9 +102,9 @@ func Awkward(t testing.TB, has Feature) *tree.Tree {
 		add(File(fmt.Sprintf("a/size%d", n), strings.Repeat("x", n), 0o644))
 	}
 	add(File("a/é ü 漢字.Text", "odd", 0o600))
-	long := tree.MaxName - 1
+	long := 253
 	if has&LongNames != 0 {
-		long++
+		long = tree.MaxName
 	}
 	add(File("a/"+strings.Repeat("n", long), "long", 0o755|fs.ModeSetuid))
 	var large strings.Builder
@@ -125,8 +126,11 @@ func Awkward(t testing.TB, has Feature) *tree.Tree {
 	}
 	if has&Devices != 0 {
 		add(tree.Entry{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, Major: 1, Minor: 3})
-		add(tree.Entry{Path: "disk", Mode: fs.ModeDevice | 0o660, Major: 254, Minor: 70000})
+		add(tree.Entry{Path: "disk", Mode: fs.ModeDevice | 0o660, Major: 254, Minor: 7})
 		add(tree.Entry{Path: "pipe", Mode: fs.ModeNamedPipe | 0o600})
+	}
+	if has&Devices != 0 && has&Minors != 0 {
+		add(tree.Entry{Path: "disk70000", Mode: fs.ModeDevice | 0o660, Major: 254, Minor: 70000})
 	}
 	if has&Xattrs != 0 {
 		e := File("a/xattr", "with attributes", 0o644)

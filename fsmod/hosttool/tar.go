@@ -23,16 +23,11 @@ func WriteTar(ctx context.Context, w io.Writer, t *tree.Tree) error {
 			return err
 		}
 		h := &tar.Header{
-			Format: tar.FormatPAX, Name: "./" + e.Path, Mode: int64(e.Mode.Perm()), Uid: int(e.UID), Gid: int(e.GID), ModTime: e.ModTime,
+			Format: tar.FormatPAX, Name: "./" + e.Path, Mode: int64(tree.UnixMode(e.Mode) & 0o7777), Uid: int(e.UID), Gid: int(e.GID), ModTime: e.ModTime,
 			PAXRecords: make(map[string]string),
 		}
 		if e.Path == "." {
 			h.Name = "./"
-		}
-		for bit, mode := range map[fs.FileMode]int64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
-			if e.Mode&bit != 0 {
-				h.Mode |= mode
-			}
 		}
 		for _, x := range e.Xattrs {
 			h.PAXRecords["SCHILY.xattr."+x.Name] = string(x.Value)

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
@@ -32,7 +31,7 @@ func (module) Codecs() []string { return nil }
 
 // Write writes names, owners, modes, symbolic links and devices as Rock Ridge has them; Joliet, for other systems, has names only.
 // Hard links become files of their own, which share their content. Times are whole seconds.
-func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
+func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
 	if err := hosttool.Plain("iso", o); err != nil {
 		return fsmod.Result{}, err
 	}
@@ -47,8 +46,8 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 		if len(e.Xattrs) > 0 {
 			return fsmod.Result{}, fmt.Errorf("/%s: %w by iso: the extended attribute %s", e.Path, fsmod.ErrUnsupported, e.Xattrs[0].Name)
 		}
-		if strings.Contains(e.Link, "//") || strings.HasSuffix(strings.TrimPrefix(e.Link, "/"), "/") {
-			return fsmod.Result{}, fmt.Errorf("/%s: %w by iso: the link to %q, where nothing is between or behind slashes", e.Path, fsmod.ErrUnsupported, e.Link)
+		if err := m.CanHold(e); err != nil {
+			return fsmod.Result{}, err
 		}
 	}
 	res := fsmod.Result{ContentBytes: hosttool.Content(t), StoredBytes: hosttool.Content(t), Entries: len(t.Entries)}
@@ -97,7 +96,18 @@ func (m module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
 	if ok, err := m.Probe(r, size); err != nil || !ok {
 		return nil, notISO(err)
 	}
-	return hosttool.Extract(context.Background(), r, size, extract)
+	fsys, err := hosttool.Extract(context.Background(), r, size, extract)
+	if err != nil {
+		return nil, err
+	}
+	if mtime, ok := rootTime(r); ok {
+		t, err := fsys.Tree()
+		if err != nil {
+			return nil, err
+		}
+		t.Entries[0].ModTime = mtime
+	}
+	return fsys, nil
 }
 
 func notISO(err error) error {

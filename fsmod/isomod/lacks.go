@@ -1,12 +1,38 @@
 package isomod
 
 import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/tree"
+)
+
+// Limits of Linux's reader (fs/isofs/rock.c): it cuts longer names off, and takes larger numbers of devices, which xorriso stores as
+// the C library has them, for others.
+const (
+	maxName  = 253
+	maxMinor = 0xff
+	maxMajor = 0xfff
 )
 
 // Lacks implements fsmod.Lacker.
 func (module) Lacks() fsmod.Attrs { return fsmod.Nanoseconds | fsmod.Xattrs | fsmod.HardLinks }
 
-// CanHold implements fsmod.Lacker: what else is in the way, Write tells.
-func (module) CanHold(*tree.Entry) error { return nil }
+// CanHold implements fsmod.Lacker.
+func (module) CanHold(e *tree.Entry) error {
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("/%s: %w by iso: %s", e.Path, fsmod.ErrUnsupported, fmt.Sprintf(format, args...))
+	}
+	switch name := path.Base(e.Path); {
+	case len(name) > maxName:
+		return refuse("a name of %d bytes; Linux reads %d", len(name), maxName)
+	case e.Mode&fs.ModeDevice != 0 && (e.Minor > maxMinor || e.Major > maxMajor):
+		return refuse("the device %d:%d; Linux reads numbers up to %d:%d", e.Major, e.Minor, maxMajor, maxMinor)
+	case strings.Contains(e.Link, "//") || strings.HasSuffix(strings.TrimPrefix(e.Link, "/"), "/"):
+		return refuse("the link to %q, where nothing is between or behind slashes", e.Link)
+	}
+	return nil
+}

@@ -120,7 +120,7 @@ func writeRecords(w io.Writer, t *tree.Tree, files []*file, progress func(done, 
 	for i := range t.Entries {
 		e, f := &t.Entries[i], files[i]
 		rec := cpio.Record{Info: cpio.Info{
-			Name: e.Path, Ino: f.ino, Mode: unixMode(e.Mode), UID: uint64(e.UID), GID: uint64(e.GID), NLink: f.names,
+			Name: e.Path, Ino: f.ino, Mode: uint64(tree.UnixMode(e.Mode)), UID: uint64(e.UID), GID: uint64(e.GID), NLink: f.names,
 			MTime: uint64(min(max(e.ModTime.Unix(), 0), maxTime)), Rmajor: uint64(e.Major), Rminor: uint64(e.Minor),
 		}}
 		switch {
@@ -203,48 +203,4 @@ func (o *offsetWriter) Write(p []byte) (int, error) {
 	n, err := o.w.WriteAt(p, o.n)
 	o.n += int64(n)
 	return n, err
-}
-
-// modes pairs the types and special bits of io/fs with those of cpio, which are Unix's.
-var modes = []struct {
-	mode fs.FileMode
-	unix uint64
-}{
-	{fs.ModeDir, cpio.S_IFDIR}, {fs.ModeSymlink, cpio.S_IFLNK}, {fs.ModeNamedPipe, cpio.S_IFIFO},
-	{fs.ModeDevice | fs.ModeCharDevice, cpio.S_IFCHR}, {fs.ModeDevice, cpio.S_IFBLK}, {0, cpio.S_IFREG},
-}
-
-var bits = []struct {
-	mode fs.FileMode
-	unix uint64
-}{{fs.ModeSetuid, cpio.S_ISUID}, {fs.ModeSetgid, cpio.S_ISGID}, {fs.ModeSticky, cpio.S_ISVTX}}
-
-func unixMode(m fs.FileMode) uint64 {
-	u := uint64(m.Perm())
-	for _, b := range bits {
-		if m&b.mode != 0 {
-			u |= b.unix
-		}
-	}
-	for _, t := range modes {
-		if m.Type() == t.mode {
-			u |= t.unix
-		}
-	}
-	return u
-}
-
-func fileMode(u uint64) (fs.FileMode, bool) {
-	m := fs.FileMode(u & 0o777)
-	for _, b := range bits {
-		if u&b.unix != 0 {
-			m |= b.mode
-		}
-	}
-	for _, t := range modes {
-		if u&cpio.S_IFMT == t.unix {
-			return m | t.mode, u <= 0o177777
-		}
-	}
-	return 0, false
 }

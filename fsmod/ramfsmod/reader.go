@@ -281,7 +281,7 @@ func (a *archive) tree() (*tree.Tree, error) {
 		if name == "" {
 			name = "."
 		}
-		mode, ok := fileMode(rec.f[fieldMode])
+		mode, ok := tree.FileMode(uint32(rec.f[fieldMode]))
 		if !ok {
 			return nil, bad(rec.off, "mode", "%o is no kind of file", rec.f[fieldMode])
 		}
