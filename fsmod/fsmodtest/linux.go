@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -36,10 +37,7 @@ func linuxFile(t testing.TB, name string) string {
 	}
 	path := filepath.Join(dir, "out", "linux", name)
 	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatalf("%s is not there: scripts/linux-kernel", path)
-		}
-		t.Skipf("%s is not there: scripts/linux-kernel", path)
+		needs.Missing(t, path+" is not there: scripts/linux-kernel")
 	}
 	return path
 }
@@ -54,7 +52,7 @@ func LinuxKernel(t testing.TB) string {
 // says what it does with the files that are added; it loads the drivers, and those that they need before them.
 func LinuxInitrd(t testing.TB, ramfs fsmod.Module, drivers []string, files ...tree.Entry) string {
 	t.Helper()
-	Need(t, "cc", "gcc")
+	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	source, program := filepath.Join(dir, "init.c"), filepath.Join(dir, "init")
 	if err := os.WriteFile(source, linuxInit, 0o600); err != nil {

@@ -18,6 +18,7 @@ import (
 	_ "github.com/firstlight-boot/firstlight/fsmod/isomod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod"
 	_ "github.com/firstlight-boot/firstlight/fsmod/squashfsmod"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/tree"
 )
@@ -40,7 +41,7 @@ var mounts = []struct {
 
 // TestLinuxMounts has a real Linux mount what each module writes, and compare all that it sees with what was to be written.
 func TestLinuxMounts(t *testing.T) {
-	fsmodtest.Need(t, "qemu-system-x86_64", "qemu-system-x86")
+	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	kernel := fsmodtest.LinuxKernel(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -53,7 +54,7 @@ func TestLinuxMounts(t *testing.T) {
 	var lists []tree.Entry
 	for i, m := range mounts {
 		if m.tools != nil {
-			fsmodtest.Need(t, m.tools[0], m.tools[1])
+			needs.Tool(t, m.tools[0], m.tools[1])
 		}
 		if os.Getuid() != 0 {
 			m.has &^= fsmodtest.Owners | fsmodtest.Devices

@@ -8,12 +8,13 @@ import (
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
 // FuzzRootTime reads the root's time from an image with changes.
 func FuzzRootTime(f *testing.F) {
-	fsmodtest.Need(f, tool, pkg)
+	needs.Tool(f, tool, pkg)
 	at := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755, ModTime: at})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 )
@@ -15,7 +16,7 @@ import (
 // TestLinuxImage boots an image with Debian's kernel and a RAMFS image, whose first program is the app.
 func TestLinuxImage(t *testing.T) {
 	needQEMU(t)
-	kernel := linuxKernel(t)
+	kernel := fsmodtest.LinuxKernel(t)
 	needs.Tool(t, "cc", "gcc")
 	dir := t.TempDir()
 	app, img := filepath.Join(dir, "app"), filepath.Join(dir, "odd, name.img")

@@ -12,19 +12,10 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
-
-// linuxKernel is the path of Debian's kernel.
-func linuxKernel(t *testing.T) string {
-	t.Helper()
-	const path = "../../../out/linux/vmlinuz"
-	if _, err := os.Stat(path); err != nil {
-		needs.Missing(t, path+" is not there: scripts/linux-kernel")
-	}
-	return path
-}
 
 // linuxInitrd makes an initial RAM disk of testdata/linux/init.c, linked by the given flags, and of the libraries that it has.
 func linuxInitrd(t *testing.T, flags ...string) string {
@@ -71,7 +62,7 @@ func linuxInitrd(t *testing.T, flags ...string) string {
 // TestLinuxBoot profiles Debian's kernel, which announces nothing and has no symbols but kallsyms.
 func TestLinuxBoot(t *testing.T) {
 	needQEMU(t)
-	kernel, initrd := linuxKernel(t), linuxInitrd(t, "-static")
+	kernel, initrd := fsmodtest.LinuxKernel(t), linuxInitrd(t, "-static")
 	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1", "--memory", "256M",
 		"--until", "exit", "--profile", "exact", "--mark", "vfs=vfs_caches_init")
 	if code != 0 {
@@ -134,7 +125,7 @@ func TestLinuxBoot(t *testing.T) {
 // TestCPUs profiles a guest with four virtual CPUs, all of which do something, and a program with libraries.
 func TestCPUs(t *testing.T) {
 	needQEMU(t)
-	kernel, initrd := linuxKernel(t), linuxInitrd(t)
+	kernel, initrd := fsmodtest.LinuxKernel(t), linuxInitrd(t)
 	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet panic=-1", "--memory", "256M",
 		"--machine", "q35", "--smp", "4", "-n", "0", "--until", "exit", "--profile", "exact")
 	if code != 0 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/boottrace"
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
@@ -84,7 +85,7 @@ func TestMemoryOwners(t *testing.T) {
 // TestMemoryLinux boots Debian's kernel, which is found in memory by its code.
 func TestMemoryLinux(t *testing.T) {
 	needQEMU(t)
-	code, o, stderr := boot(t, "--kernel", linuxKernel(t), "--initrd", linuxInitrd(t, "-static"), "--append", "console=ttyS0 panic=-1 quiet", "--memory", "128M",
+	code, o, stderr := boot(t, "--kernel", fsmodtest.LinuxKernel(t), "--initrd", linuxInitrd(t, "-static"), "--append", "console=ttyS0 panic=-1 quiet", "--memory", "128M",
 		"--until", "exit", "-n", "0")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
