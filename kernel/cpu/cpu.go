@@ -43,7 +43,8 @@ func ReadCR4() uint64
 // WriteCR4 sets control register 4.
 func WriteCR4(v uint64)
 
-// LoadTables loads GDTR and IDTR from their ten-byte pseudo-descriptors and the task register from a selector.
+// LoadTables loads GDTR and IDTR from their ten-byte pseudo-descriptors and the task register from a selector. There is no LDT
+// after it; a reset leaves one of 64 KiB at address 0.
 //
 //go:noescape
 func LoadTables(gdtr, idtr *[10]byte, task uint16)

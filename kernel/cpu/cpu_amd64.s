@@ -98,6 +98,8 @@ TEXT ·LoadTables(SB), NOSPLIT, $0-18
 	LIDT (AX)
 	MOVW task+16(FP), AX
 	LTR  AX
+	XORL AX, AX
+	BYTE $0x0f; BYTE $0x00; BYTE $0xd0 // LLDT AX
 	RET
 
 TEXT ·Load32(SB), NOSPLIT, $0-12

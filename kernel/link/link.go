@@ -94,6 +94,9 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 		if l.Write && l.Exec {
 			return nil, fmt.Errorf("kernel: segment at %#x is both writable and executable", p.Vaddr)
 		}
+		if l.Exec && l.Phys+l.Size > layout.TextEnd {
+			return nil, fmt.Errorf("kernel: code ends at physical address %#x, behind %#x, up to which the direct map is read-only", l.Phys+l.Size, layout.TextEnd)
+		}
 		l.data = make([]byte, (p.Filesz+4095)&^4095)
 		if _, err := p.ReadAt(l.data[:p.Filesz], 0); err != nil {
 			return nil, fmt.Errorf("kernel: %w", err)

@@ -68,7 +68,8 @@ func lowSegment(entry, taskState uint64, segments []segment, guards []uint64) []
 	gdt := b[layout.GdtOff:]
 	le.PutUint64(gdt[layout.KernelCS:], 0x00af9b000000ffff)
 	le.PutUint64(gdt[layout.KernelSS:], 0x00cf93000000ffff)
-	le.PutUint64(gdt[0x18:], 0x00cffb000000ffff) // 32-bit user code: SYSRET counts from here, nothing runs in it
+	// SYSRET counts from 0x18, where 32-bit code of ring 3 would be, and reads no descriptor. There is none: on a CPU of AMD's, SYSCALL
+	// in 32-bit code leads to ring 0 by another register than ours.
 	le.PutUint64(gdt[0x20:], 0x00cff3000000ffff)
 	le.PutUint64(gdt[0x28:], 0x00affb000000ffff)
 	const tssLimit = 103
@@ -94,6 +95,8 @@ func lowSegment(entry, taskState uint64, segments []segment, guards []uint64) []
 	for i := range 512 {
 		set(layout.PDDirect, i, uint64(i)<<21|data|layout.Large)
 	}
+	// What is executed is written nowhere, by no other address either.
+	set(layout.PDDirect, layout.KernelPhys>>21, layout.KernelPhys|layout.Present|layout.Accessed|layout.Large)
 	for _, window := range []uint64{0xfea00000, 0xfec00000, 0xfee00000} {
 		set(layout.PDMMIO, int(window>>21&511), window|data|layout.Large|layout.Uncached)
 	}

@@ -23,6 +23,10 @@
 #define WRITEMSR(msr) \
 	MOVL $msr, CX; MOVQ AX, DX; SHRQ $32, DX; WRMSR
 
+// Clears all flags. A trap leaves AC as the program had it, which would suspend SMAP, and DF.
+#define CLEANFLAGS \
+	PUSHQ $2; POPFQ
+
 // Calls the Go function whose func value is in the variable fn, with RDI as its argument, in kernel context.
 #define KERNELCALL(fn) \
 	LEAQ ·kernelStack+const_kernelStackSize(SB), SP; \
@@ -31,7 +35,7 @@
 	LEAQ ·fakeG(SB), R14; \
 	XORL BP, BP; \
 	XORPS X15, X15; \
-	CLD; \
+	CLEANFLAGS; \
 	MOVQ DI, AX; \
 	MOVQ fn(SB), DX; \
 	CALL (DX)
@@ -111,7 +115,7 @@ TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 	WRITEMSR(FSBASE)
 	MOVQ thread_ksp(SI), SP
 	LDMXCSR ·mxcsr(SB)
-	CLD
+	CLEANFLAGS
 	MOVQ BX, 16(SP) // enter's frame: return address, argument, result
 	STI
 	RET
@@ -136,9 +140,15 @@ go:
 	MOVQ AX, ·top(SB)
 	MOVQ AX, ·taskState+36(SB)
 	MOVB $1, ·inUser(SB)
+	// The base is the one that was written last, unless another thread loaded the segment register since.
 	MOVQ Context_GSBase(DI), AX
+	CMPQ DI, ·userWas(SB)
+	JNE  otherGS
 	CMPQ AX, ·userGS(SB)
 	JEQ  sameGS
+
+otherGS:
+	MOVQ DI, ·userWas(SB)
 	MOVQ AX, ·userGS(SB)
 	WRITEMSR(GSBASE)
 
@@ -318,7 +328,6 @@ GLOBL traps<>(SB), RODATA|NOPTR, $168
 
 TEXT trap<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHREGS
-	CLD
 	CMPB ·inUser(SB), $0
 	JNE  user
 	MOVL $1, thread_fxValid(SP)

@@ -105,7 +105,7 @@ func kernelStart() *thread {
 		cpu.WriteCR4(cr4)
 	}
 
-	kernelMemory(runtimeEnd - layout.KernelBase)
+	kernelMemory(max(runtimeEnd-layout.KernelBase, layout.TextEnd))
 	kernelWord(layout.RootPhys, 0, 0) // the trampoline's identity map
 	cpu.WriteCR3(layout.RootPhys)
 	kernelTimerInit()

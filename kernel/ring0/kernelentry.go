@@ -48,7 +48,8 @@ var (
 	cur       uint64 // address of the current thread
 	top       uint64 // where the next trap pushes: end of the frame of the current thread or, in ring 3, Context
 	inUser    bool   // ring 3 runs
-	userGS    uint64 // value of the GS base
+	userGS    uint64 // GS base that was written last
+	userWas   uint64 // address of the Context that it was written for
 	scratch   uint64
 	mxcsr     uint32 = mxcsrReset
 	fakeTLS   uint64

@@ -5,7 +5,7 @@
 //	0x100000             identity until the Go runtime starts   this package's segment: trampoline, GDT, notes, page tables
 //	0x200000 up          KernelBase + physical                  the kernel: text, rodata, data, BSS; W^X, 4 KiB pages
 //	end of kernel up     only the direct map                    page frames
-//	0-1 GiB              DirectMap + physical                   RAM: writable, never executable, 2 MiB pages
+//	0-1 GiB              DirectMap + physical                   RAM: never executable, writable but for 2 to 4 MiB, 2 MiB pages
 //	3 GiB + 0x3ea00000.. DirectMap + physical                   device windows, Uncached
 //	-                    HeapBase, 512 GiB                      the Go runtime's mappings, filled by page faults
 //
@@ -18,6 +18,7 @@ const (
 	KernelBase = 0xffffffff80000000 // virtual minus physical address of the kernel's image
 	KernelPhys = 0x200000           // physical address of the kernel's first page
 	TextStart  = KernelBase + KernelPhys + 0x1000
+	TextEnd    = KernelPhys + 2<<20 // physical end of what the kernel may execute; the direct map has it read-only
 	DirectMap  = 0xffff800000000000
 	HeapBase   = 0xffffc00000000000
 	HeapSize   = 1 << 39

@@ -38,8 +38,15 @@ func TestBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The default, the least that there is, and all that QEMU has: UMIP among it.
+	for _, model := range []string{"", "qemu64", "max"} {
+		t.Run("cpu="+model, func(t *testing.T) { boots(t, ctx, q, kernel, model) })
+	}
+}
+
+func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, model string) {
 	var console bytes.Buffer
-	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", KernelImage: kernel}, qemu.Events{Console: func(_ time.Duration, p []byte) { console.Write(p) }})
+	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", CPU: model, KernelImage: kernel}, qemu.Events{Console: func(_ time.Duration, p []byte) { console.Write(p) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +55,7 @@ func TestBoot(t *testing.T) {
 		t.Fatalf("%v\n%s", err, console.Bytes())
 	}
 	got := strings.ReplaceAll(console.String(), "\r", "")
-	want := "ok channels\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok isolation\nok floating-point\n" +
+	want := "ok channels\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\n" +
 		"panic: the end of the self-test\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("the console says\n%s\nwant it to start with\n%s", got, want)

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 )
@@ -31,6 +32,9 @@ func main() {
 		{"idle", idle},
 		{"ring3", ring3},
 		{"isolation", isolation},
+		{"page-tables", pageTables},
+		{"supervisor", supervisor},
+		{"segments", segments},
 		{"floating-point", floatingPoint},
 	} {
 		if err := c.run(); err != nil {
@@ -250,35 +254,6 @@ func ring3() error {
 	return nil
 }
 
-// isolation runs what a program must not do and expects the fault.
-func isolation() error {
-	for _, p := range []struct {
-		name, code string
-		trap       int
-		cr2        uint64
-	}{
-		{"read of the kernel", "\x48\xc7\xc0\x00\x00\x20\x80\x48\x8b\x00", 14, 0xffffffff80200000}, // mov $-0x7fe00000,%rax; mov (%rax),%rax
-		{"read of the direct map", "\x48\xb8\x00\x00\x10\x00\x00\x80\xff\xff\x48\x8b\x00", 14, 0xffff800000100000},
-		{"write to text", "\xc6\x04\x25\x00\x00\x40\x00\x01", 14, 0x400000},              // movb $1,0x400000
-		{"execution of data", "\xb8\x00\x00\x50\x00\xff\xe0", 14, 0x500000},              // mov $0x500000,%eax; jmp *%rax
-		{"non-canonical", "\x48\xb8\x00\x00\x00\x00\x00\x00\x00\x80\x48\x8b\x00", 13, 0}, // mov $1<<63,%rax; mov (%rax),%rax
-		{"privileged", "\xf4", 13, 0},         // hlt
-		{"port", "\xe6\xf4", 13, 0},           // out %al,$0xf4
-		{"undefined", "\x0f\x0b", 6, 0},       // ud2
-		{"interrupt gate", "\xcd\x20", 13, 0}, // int $32
-		{"jump to the kernel", "\x48\xb8\x00\x10\x20\x80\xff\xff\xff\xff\xff\xe0", 14, 0xffffffff80201000},
-	} {
-		c, _, err := program(p.code)
-		if err != nil {
-			return err
-		}
-		if trap := ring0.Enter(c, 0); trap != p.trap || p.trap == 14 && c.CR2 != p.cr2 {
-			return fmt.Errorf("%s: trap %d at %#x", p.name, trap, c.CR2)
-		}
-	}
-	return nil
-}
-
 // floatingPoint checks that a program's state and the kernel's do not mix.
 func floatingPoint() error {
 	// movl $0x3f80,(%rsp) [round down]; ldmxcsr (%rsp); fld1; movq %rbx,%xmm7; syscall; movq %xmm7,%rbx; stmxcsr (%rsp);
@@ -292,6 +267,16 @@ func floatingPoint() error {
 	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall {
 		return fmt.Errorf("trap %d at RIP %#x", trap, c.RIP)
 	}
+	// Another thread has the state of a new one: stmxcsr, fnstcw and fnstsw to %r12, %r13, %r14; movq %xmm7,%rbx; movq %xmm15,%r15.
+	space := mem.Frame(cpu.ReadCR3())
+	other, _, err := program("\x48\x83\xec\x08\x0f\xae\x1c\x24\x44\x8b\x24\x24\xd9\x3c\x24\x44\x0f\xb7\x2c\x24\xdd\x3c\x24\x44\x0f\xb7\x34\x24\x66\x48\x0f\x7e\xfb\x66\x4d\x0f\x7e\xff\x0f\x05")
+	if err != nil {
+		return err
+	}
+	if trap := ring0.Enter(other, 0); trap != ring0.TrapSyscall || other.R12 != 0x1f80 || other.R13 != 0x37f || other.R14 != 0 || other.RBX != 0 || other.R15 != 0 {
+		return fmt.Errorf("another thread: trap %d, MXCSR %#x, x87 control %#x, status %#x, XMM7 %#x, XMM15 %#x", trap, other.R12, other.R13, other.R14, other.RBX, other.R15)
+	}
+	cpu.WriteCR3(uint64(space))
 	c.RBX = 0
 	three := 3.0
 	if got := math.Float64bits(1 / three); got != 0x3fd5555555555555 {
