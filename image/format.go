@@ -53,6 +53,9 @@ const maxParams = 1 << 20
 // MaxKernel bounds a kernel file in bytes: it is loaded below 16 MiB, and may carry as much again in symbols.
 const MaxKernel = 64 << 20
 
+// MaxInitrd bounds an initial RAM disk in bytes, which is in memory while it is put into an image.
+const MaxInitrd = 256 << 20
+
 // Names of partitions, in their order on the disk.
 const (
 	PartParams = "params"

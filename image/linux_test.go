@@ -160,6 +160,13 @@ func TestLinuxCommandLine(t *testing.T) {
 	if err != nil || !strings.Contains(line, " root=PARTUUID=") || !strings.Contains(line, ` rootfstype=ext4 ro init="/my app" `) {
 		t.Errorf("%s, %v", line, err)
 	}
+	for module, want := range map[string]string{"erofs": "erofs", "squashfs": "squashfs", "iso": "iso9660", "fat": "vfat"} {
+		q := p
+		q.Root.Module = module
+		if line, err := q.LinuxCommandLine(""); err != nil || !strings.Contains(line, " rootfstype="+want+" ro ") {
+			t.Errorf("%s: %s, %v", module, line, err)
+		}
+	}
 	for want, change := range map[string]func(p *image.Params){
 		"cannot mount it": func(p *image.Params) { p.Root.Module = "rofs" },
 		"double quotes":   func(p *image.Params) { p.Args = append(p.Args, `"`) },

@@ -24,6 +24,8 @@ type Spec struct {
 	Params Params
 	// Kernel is the kernel file, its parameter area not filled in.
 	Kernel []byte
+	// Initrd is the initial RAM disk of a kernel of flavour linux, whose root is on the disk; nil for none.
+	Initrd []byte
 	// Tree is what the root file system holds; Module writes it as Options say.
 	Tree    *tree.Tree
 	Module  fsmod.Module
@@ -126,6 +128,16 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	kernel := slices.Clone(s.Kernel)
 	var k *nativeKernel // stays nil of other flavours
 	var err error
+	if s.Initrd != nil {
+		switch {
+		case p.Flavour != FlavourLinux || s.Module.Name() == ramfsModule:
+			return nil, fmt.Errorf("%w: an initial RAM disk: %w but for a kernel of flavour %s whose root is on the disk", ErrInput, ErrUnsupported, FlavourLinux)
+		case len(s.Initrd) == 0:
+			return nil, fmt.Errorf("%w: an empty initial RAM disk: %w", ErrInput, ErrUnsupported)
+		case len(s.Initrd) > MaxInitrd:
+			return nil, fmt.Errorf("%w: initial RAM disk of %d bytes: %w: the most is %d", ErrInput, len(s.Initrd), ErrTooLarge, MaxInitrd)
+		}
+	}
 	switch p.Flavour {
 	case FlavourNative:
 		k, err = parseKernel(kernel)
@@ -144,6 +156,9 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	const longest = 1 << 62
 	blank := hex.EncodeToString(make([]byte, sha256.Size))
 	p.Partitions = []Partition{{PartKernel, longest, longest, blank}, {PartRoot, longest, longest, blank}}
+	if s.Initrd != nil {
+		p.Partitions = slices.Insert(p.Partitions, 1, Partition{PartInitrd, longest, longest, blank})
+	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
@@ -152,7 +167,8 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	kernelOff := alignUp(firstPartition+int64(len(bound)), Align)
-	rootOff := alignUp(kernelOff+int64(len(kernel)), Align)
+	initrdOff := alignUp(kernelOff+int64(len(kernel)), Align)
+	rootOff := alignUp(initrdOff+int64(len(s.Initrd)), Align)
 
 	fsys, err := s.Module.Write(ctx, io.NewOffsetWriter(w, rootOff), s.Tree, s.Options)
 	if err != nil {
@@ -162,9 +178,9 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Partitions = []Partition{
-		{PartKernel, kernelOff, int64(len(kernel)), ""},
-		{PartRoot, rootOff, fsys.Bytes, rootSum},
+	p.Partitions = []Partition{{PartKernel, kernelOff, int64(len(kernel)), ""}, {PartRoot, rootOff, fsys.Bytes, rootSum}}
+	if s.Initrd != nil {
+		p.Partitions = slices.Insert(p.Partitions, 1, Partition{PartInitrd, initrdOff, int64(len(s.Initrd)), digest(s.Initrd)})
 	}
 	if k != nil {
 		area, err := guestParams(&p)
@@ -194,7 +210,7 @@ func write(ctx context.Context, w readWriterAt, s Spec) (*Result, error) {
 		at int64
 		b  []byte
 	}{
-		{0, sector}, {SectorSize, d.primary()}, {firstPartition, params}, {kernelOff, kernel}, {d.size - backupSize, d.backup()},
+		{0, sector}, {SectorSize, d.primary()}, {firstPartition, params}, {kernelOff, kernel}, {initrdOff, s.Initrd}, {d.size - backupSize, d.backup()},
 	} {
 		if _, err := w.WriteAt(piece.b, piece.at); err != nil {
 			return nil, err

@@ -112,6 +112,11 @@ func openLinux(path string) (*target, error) {
 		}
 	} else {
 		t.disks = []string{path}
+		if _, ok := img.Partition(image.PartInitrd); ok {
+			if t.initrd, err = t.partFile(img, image.PartInitrd); err != nil {
+				return nil, fmt.Errorf("%s: initial RAM disk: %w", path, err)
+			}
+		}
 	}
 	if _, err := t.params.LinuxCommandLine(""); err != nil {
 		return nil, usagef("%s: %w", path, err)
@@ -151,7 +156,7 @@ func (t *target) unpacked(c *qemu.Config) string {
 		case q.Name == image.PartKernel:
 			name = &c.Kernel
 			*name = t.stem() + ".vmlinuz"
-		case q.Name == image.PartRoot && c.Initrd != "" && c.Initrd == t.initrd:
+		case (q.Name == image.PartInitrd || q.Name == image.PartRoot && t.params.Root.Module == "ramfs") && c.Initrd != "" && c.Initrd == t.initrd:
 			name = &c.Initrd
 			*name = t.stem() + ".initrd"
 		default:

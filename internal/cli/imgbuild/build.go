@@ -36,6 +36,7 @@ type buildOptions struct {
 	noKernel     bool
 	kernel       string
 	flavour      string
+	initrd       string // of a kernel of flavour linux
 	line         string // of a kernel of flavour linux
 	cmd          string
 	env          []string
@@ -54,7 +55,7 @@ type buildOptions struct {
 }
 
 // kernelFlags have no meaning without a kernel.
-var kernelFlags = []string{"kernel", "boot-sector", "flavour", "append", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
+var kernelFlags = []string{"kernel", "boot-sector", "flavour", "initrd", "append", "cmd", "env", "cwd", "memory", "ready", "max-boot", "max-memory", "max-instructions"}
 
 func (o *buildOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -73,6 +74,7 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.noKernel, "no-kernel", false, "write the file system alone")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel `FILE` instead of the built-in one")
 	f.StringVar(&o.flavour, "flavour", image.FlavourNative, "what kind of kernel --kernel is: native, linux or osv")
+	f.StringVar(&o.initrd, "initrd", "", "the initial RAM disk `FILE` of a kernel of flavour linux that needs one to mount the root")
 	f.StringVar(&o.line, "append", "", "the `PARAMETERS` of a kernel of flavour linux or osv (default of linux \""+image.LinuxAppend+"\")")
 	f.StringVar(&o.cmd, "cmd", "", "the app's `COMMAND` with arguments, quoted as for a shell")
 	f.StringArrayVar(&o.env, "env", nil, "set `K=V` in the app's environment; may repeat")
@@ -88,7 +90,7 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	for name, ext := range map[string][]string{"kernel": {}, "output": {"img"}, "sign": {}} {
+	for name, ext := range map[string][]string{"kernel": {}, "initrd": {}, "output": {"img"}, "sign": {}} {
 		if err := cmd.MarkFlagFilename(name, ext...); err != nil {
 			panic(err) // a flag's name is misspelt above
 		}
@@ -234,6 +236,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 			return nil, err
 		}
 		if err := o.planKernel(p); err != nil {
+			return nil, err
+		}
+		if err := o.planInitrd(p); err != nil {
 			return nil, err
 		}
 	}

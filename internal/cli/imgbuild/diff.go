@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -245,7 +246,8 @@ func diffBoot(a, b *image.Image) []difference {
 	if len(what) > 0 {
 		diffs = append(diffs, difference{Path: image.PartParams, Change: "changed", What: what, Detail: strings.Join(what, ", ")})
 	}
-	return append(diffs, diffKernel(a, b)...)
+	diffs = append(diffs, diffKernel(a, b)...)
+	return append(diffs, diffInitrd(a, b)...)
 }
 
 // diffOSv compares all of two OSv disks but their root file systems.
@@ -254,15 +256,35 @@ func diffOSv(a, b *image.Image) []difference {
 	if la, lb := a.OSv.CommandLine, b.OSv.CommandLine; la != lb {
 		diffs = append(diffs, difference{Path: image.PartParams, Change: "changed", What: []string{"command_line"}, Detail: fmt.Sprintf("command line %q → %q", la, lb)})
 	}
-	_, hasA := a.Partition(image.PartKernel)
-	_, hasB := b.Partition(image.PartKernel)
+	both, d := diffPresence(a, b, image.PartKernel)
+	if both {
+		d = diffKernel(a, b)
+	}
+	return append(diffs, d...)
+}
+
+// diffPresence tells whether both images have a partition, and what is to be said if one has it.
+func diffPresence(a, b *image.Image, name string) (both bool, diffs []difference) {
+	_, hasA := a.Partition(name)
+	_, hasB := b.Partition(name)
 	switch {
-	case hasA && hasB:
-		return append(diffs, diffKernel(a, b)...)
-	case hasA:
-		return append(diffs, difference{Path: image.PartKernel, Change: "removed"})
-	case hasB:
-		return append(diffs, difference{Path: image.PartKernel, Change: "added"})
+	case hasA && !hasB:
+		diffs = []difference{{Path: name, Change: "removed"}}
+	case hasB && !hasA:
+		diffs = []difference{{Path: name, Change: "added"}}
+	}
+	return hasA && hasB, diffs
+}
+
+// diffInitrd compares two images' initial RAM disks by the digests that the parameters have of them.
+func diffInitrd(a, b *image.Image) []difference {
+	both, diffs := diffPresence(a, b, image.PartInitrd)
+	sum := func(img *image.Image) string {
+		list := img.Partitions()
+		return list[slices.IndexFunc(list, func(q image.Partition) bool { return q.Name == image.PartInitrd })].SHA256
+	}
+	if both && sum(a) != sum(b) {
+		diffs = []difference{contentDiffers(image.PartInitrd)}
 	}
 	return diffs
 }
@@ -272,9 +294,13 @@ func diffKernel(a, b *image.Image) []difference {
 	ka, errA := kernelBuild(a)
 	kb, errB := kernelBuild(b)
 	if errA != nil || errB != nil || !bytes.Equal(ka, kb) {
-		return []difference{{Path: image.PartKernel, Change: "changed", What: []string{"content"}, Detail: "content"}}
+		return []difference{contentDiffers(image.PartKernel)}
 	}
 	return nil
+}
+
+func contentDiffers(name string) difference {
+	return difference{Path: name, Change: "changed", What: []string{"content"}, Detail: "content"}
 }
 
 // kernelBuild returns an image's kernel, one of our own without the parameters, which depend on the rest of the image.

@@ -3,7 +3,9 @@ package imgbuild
 import (
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -71,8 +73,8 @@ func (a *app) checkLinuxProgram(e *tree.Entry) error {
 
 // completeLinux adds to the app what Linux wants in a root: /init, which is the program, for whoever boots the file system
 // without the image's command line; /dev; and in a root in RAM the console, from which the first program gets its standard
-// streams. What is there stays.
-func (a *app) completeLinux(module, program string) error {
+// streams; and where initial RAM disks move what they have mounted. What is there stays.
+func (a *app) completeLinux(module, program string, initrd bool) error {
 	t := a.tree
 	at := t.Entries[0].ModTime
 	entries := slices.Clone(t.Entries)
@@ -82,7 +84,13 @@ func (a *app) completeLinux(module, program string) error {
 			entries = append(entries, e)
 		}
 	}
-	add(tree.Entry{Path: "dev", Mode: fs.ModeDir | 0o755})
+	folders := []string{"dev"}
+	if initrd {
+		folders = append(folders, "proc", "run", "sys")
+	}
+	for _, name := range folders {
+		add(tree.Entry{Path: name, Mode: fs.ModeDir | 0o755})
+	}
 	if module == "ramfs" {
 		add(tree.Entry{Path: "init", Mode: fs.ModeSymlink | 0o777, Link: path.Clean(program)})
 		if dev := t.Lookup("dev"); dev == nil || dev.Mode.IsDir() {
@@ -92,6 +100,30 @@ func (a *app) completeLinux(module, program string) error {
 	var err error
 	a.tree, err = tree.New(entries...)
 	return err
+}
+
+// planInitrd reads the initial RAM disk.
+func (o *buildOptions) planInitrd(p *plan) error {
+	if o.initrd == "" {
+		return nil
+	}
+	if o.flavour != image.FlavourLinux || p.spec.Module.Name() == "ramfs" {
+		return usagef("--initrd is for kernels of flavour %s with a root on the disk, as by --fs ext4; a RAMFS root is an initial RAM disk itself", image.FlavourLinux)
+	}
+	st, err := os.Stat(o.initrd)
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular() || st.Size() == 0:
+		err = fmt.Errorf("%s: not a regular file with content", o.initrd)
+	case st.Size() > image.MaxInitrd:
+		err = fmt.Errorf("%s is %s long; the most is %s", o.initrd, formatSize(st.Size()), formatSize(image.MaxInitrd))
+	default:
+		p.spec.Initrd, err = os.ReadFile(o.initrd)
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("--initrd: %w", err)}
+	}
+	return nil
 }
 
 // planLinux settles what is special about an image for Linux, once the rest is.
@@ -112,7 +144,7 @@ func (o *buildOptions) planLinux(p *plan) error {
 	if _, err := params.LinuxCommandLine(""); err != nil {
 		return usageError{err}
 	}
-	if err := p.app.completeLinux(module, params.Args[0]); err != nil {
+	if err := p.app.completeLinux(module, params.Args[0], p.spec.Initrd != nil); err != nil {
 		return err
 	}
 	p.spec.Tree = p.app.tree

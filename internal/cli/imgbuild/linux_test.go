@@ -126,3 +126,56 @@ func TestForeignFileSystems(t *testing.T) {
 		})
 	}
 }
+
+// TestInitrd puts an initial RAM disk into an image, and has it refused where it has no place.
+func TestInitrd(t *testing.T) {
+	kernel := linuxKernelFile(t)
+	dir := t.TempDir()
+	img, other, initrd := filepath.Join(dir, "x.img"), filepath.Join(dir, "y.img"), filepath.Join(dir, "initrd")
+	if err := os.WriteFile(initrd, []byte("an archive"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	app := folder(t, map[string]string{"app*": string(hello)})
+	linux := []string{"--kernel", kernel, "--flavour", "linux", "--fs", "ext4"}
+	build := func(code int, out string, args ...string) string {
+		t.Helper()
+		_, stderr := imgbuild(t, code, append(args, "-o", out, app)...)
+		return stderr
+	}
+	build(0, img, append(linux, "--initrd", initrd)...)
+	imgbuild(t, 0, "verify", img)
+	text, _ := imgbuild(t, 0, "inspect", img)
+	contains(t, "inspect", text, "initrd")
+	list, _ := imgbuild(t, 0, "ls", img)
+	contains(t, "the root", list, "dev", "proc", "run", "sys")
+
+	build(0, other, append(linux, "--initrd", initrd)...)
+	imgbuild(t, 0, "diff", img, other)
+	build(0, other, append(linux, "--initrd", kernel)...)
+	text, _ = imgbuild(t, 1, "diff", img, other)
+	contains(t, "diff", text, "initrd")
+	build(0, other, linux...)
+	text, _ = imgbuild(t, 1, "diff", img, other)
+	contains(t, "diff", text, "initrd")
+
+	contains(t, "no such file", build(2, img, append(linux, "--initrd", filepath.Join(dir, "none"))...), "--initrd", "none")
+	contains(t, "a folder", build(2, img, append(linux, "--initrd", dir)...), "not a regular file")
+	contains(t, "a RAMFS root", build(2, img, "--kernel", kernel, "--flavour", "linux", "--ramfs", "--initrd", initrd), "RAMFS root")
+	contains(t, "our kernel", build(2, img, "--fs", "rofs", "--initrd", initrd), "flavour linux")
+	contains(t, "no kernel", build(2, img, "--no-kernel", "--initrd", initrd), "--no-kernel")
+
+	b, err := os.ReadFile(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := strings.Index(string(b), "an archive")
+	if i < 0 || i%4096 != 0 {
+		t.Fatalf("the initial RAM disk is at %d", i)
+	}
+	b[i] ^= 1
+	if err := os.WriteFile(img, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	text, _ = imgbuild(t, 1, "verify", img)
+	contains(t, "verify", text, "partition initrd")
+}
