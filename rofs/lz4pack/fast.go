@@ -1,6 +1,10 @@
 package lz4pack
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+	"unsafe"
+)
 
 const fastBits = 14
 
@@ -10,78 +14,83 @@ type Fast struct {
 	// to read.
 	Min int
 
-	base  uint32                // of this block's positions in table; so much above older ones that those are out of reach
-	table [1 << fastBits]uint32 // by hash: base + position
+	// table has the last position of each hash, modulo 65536: what it yields is never too far away for a match, and the table leaves
+	// room for the data in a cache of 48 KiB.
+	table [1 << fastBits]uint16
 }
 
-func hash5(v uint64) uint32 { return uint32(v << 24 * 889523592379 >> (64 - fastBits)) }
+func hash5(v uint64) uint64 { return v << 24 * 889523592379 >> (64 - fastBits) }
+
+// get64 and get32 load from p + i without a check of bounds, which takes a third of Compress's time.
+func get64(p unsafe.Pointer, i int) uint64 {
+	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, i))[:])
+}
+
+func get32(p unsafe.Pointer, i int) uint32 {
+	return binary.LittleEndian.Uint32((*[4]byte)(unsafe.Add(p, i))[:])
+}
 
 // Compress compresses src to dst and returns the length of that, 0 where it would be more than dst has. src has at most 1 GiB.
 func (f *Fast) Compress(dst, src []byte) int {
-	if f.base == 0 || f.base > 1<<30 {
-		f.base = maxOffset + 1
-		clear(f.table[:])
-	}
-	base := f.base
-	f.base += uint32(len(src)) + maxOffset + 1
-	table := &f.table
+	clear(f.table[:])
+	table, p := &f.table, unsafe.Pointer(unsafe.SliceData(src))
 	d, anchor := 0, 0
 	end := len(src) - lastBytes
-	limit := len(src) - lastStart
-	for i := 0; i < limit; {
-		// Steps grow where nothing is found.
-		at, step := uint32(0), 1<<6
-		for {
-			v := load64(src, i)
+	limit := len(src) - lastStart - 1 // matches are looked for at i < limit and at i + 1
+	for i := 1; i < limit; {
+		// Two positions a step; steps grow where nothing is found. What the table has is a guess, be it of another hash or 65536
+		// away from what was put there: the bytes decide. Before position 65536 an empty place says 0, so no guess is before that.
+		var at int // distance
+		for step := 2 << 6; ; step++ {
+			v := get64(p, i)
 			e := &table[hash5(v)]
-			at = base + uint32(i) - *e // distance
-			*e = base + uint32(i)
-			if at <= maxOffset && at != 0 && load32(src, i-int(at)) == uint32(v) {
+			at = int(uint16(i) - *e)
+			*e = uint16(i)
+			e = &table[hash5(v>>8)]
+			next := int(uint16(i+1) - *e)
+			*e = uint16(i + 1)
+			if get32(p, i-at) == uint32(v) && at != 0 {
+				break
+			}
+			if get32(p, i+1-next) == uint32(v>>8) && next != 0 {
+				i, at = i+1, next
 				break
 			}
 			i += step >> 6
-			step++
 			if i >= limit {
 				return max(emit(dst, d, src[anchor:], 0, 0), 0)
 			}
 		}
-		pos := i - int(at)
-		n := minMatch + common(src, pos+minMatch, i+minMatch, end)
-		// A longer match that begins a byte later is worth a literal; looking for one costs more than it saves after longer ones.
-		if n < 6 && i+1 < limit {
-			v := load64(src, i+1)
-			e := &table[hash5(v)]
-			p := i + 1 - int(base+uint32(i+1)-*e)
-			if uint(i-p) < maxOffset && load32(src, max(p, 0)) == uint32(v) && p >= 0 {
-				*e = base + uint32(i+1)
-				if m := minMatch + common(src, p+minMatch, i+1+minMatch, end); m > n {
-					i, pos, n = i+1, p, m
-				}
-			}
+		// How far it goes on, and how far back it began: 8 bytes at once, since that is as a rule all.
+		pos, n := i-at, minMatch
+		if i+minMatch+8 > end {
+			n += common(src, pos+minMatch, i+minMatch, end)
+		} else if x := get64(p, pos+minMatch) ^ get64(p, i+minMatch); x != 0 {
+			n += bits.TrailingZeros64(x) >> 3
+		} else {
+			n += 8 + common(src, pos+minMatch+8, i+minMatch+8, end)
 		}
-		for i > anchor && pos > 0 && src[i-1] == src[pos-1] {
-			i, pos, n = i-1, pos-1, n+1
+		if pos >= 8 {
+			back := min(bits.LeadingZeros64(get64(p, i-8)^get64(p, pos-8))>>3, i-anchor)
+			i, n = i-back, n+back
 		}
 		if n < f.Min {
 			i += n
 			continue
 		}
 		if l := i - anchor; l < 15 && n < minMatch+15 && d+20 <= len(dst) && anchor+16 <= len(src) {
-			out := dst[d : d+20]
+			out := (*[20]byte)(dst[d:])
 			out[0] = byte(l<<4 | (n - minMatch))
-			binary.LittleEndian.PutUint64(out[1:], load64(src, anchor))
-			if l > 8 {
-				binary.LittleEndian.PutUint64(out[9:], load64(src, anchor+8))
-			}
-			binary.LittleEndian.PutUint16(out[1+l:], uint16(i-pos))
+			*(*[16]byte)(out[1:]) = *(*[16]byte)(unsafe.Add(p, anchor))
+			binary.LittleEndian.PutUint16(out[(1+l)&15:], uint16(at))
 			d += 3 + l
-		} else if d = emit(dst, d, src[anchor:i], i-pos, n); d < 0 {
+		} else if d = emit(dst, d, src[anchor:i], at, n); d < 0 {
 			return 0
 		}
 		i += n
 		anchor = i
 		if i < limit {
-			table[hash5(load64(src, i-2))] = base + uint32(i-2)
+			table[hash5(get64(p, i-2))] = uint16(i - 2)
 		}
 	}
 	return max(emit(dst, d, src[anchor:], 0, 0), 0)
