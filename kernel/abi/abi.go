@@ -60,4 +60,28 @@ const (
 	RecDiskBytes    = 64
 	RecMarks        = 128 // 16 bytes each: u64 mark byte, u64 TSC
 	RecMaxMarks     = 128
+	RecOwners       = RecMarks + 16*RecMaxMarks // a u64 for each owner: pages of RAM that are its own
 )
+
+// Owners of RAM. Each whole page of RAM that the loader's map names has exactly one; docs/guest-abi.md says which.
+const (
+	OwnFree = iota
+	OwnLoader
+	OwnImage
+	OwnBSS
+	OwnHeap
+	OwnTables
+	OwnCache
+	OwnDevice
+	OwnInitrd
+	OwnApp
+	OwnAppTables
+	OwnFiles
+	OwnPipes
+	NumOwners
+	MaxOwners = 16 // that the record has room for
+)
+
+// OwnerNames are the owners' names for people.
+var OwnerNames = [NumOwners]string{"free", "loader", "kernel image", "kernel bss", "kernel heap", "kernel page tables", "page cache",
+	"device buffers", "initrd", "app", "app page tables", "files in memory", "pipes"}

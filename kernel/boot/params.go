@@ -68,6 +68,18 @@ func next(b []byte) (word, rest []byte) {
 	return b[:n], nil
 }
 
+// Area returns the part of a parameter area that is used.
+func Area(b []byte) []byte {
+	for n := 0; n < len(b); {
+		size := index(b[n:], 0)
+		if size == 0 {
+			return b[:n]
+		}
+		n += size + 1
+	}
+	return b
+}
+
 func index(b []byte, c byte) int {
 	for i := range b {
 		if b[i] == c {

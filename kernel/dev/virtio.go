@@ -5,6 +5,7 @@ package dev
 import (
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
@@ -111,7 +112,7 @@ func (d *block) start() error {
 	if d.reg(regQueueMax) < queueSize {
 		return errQueue
 	}
-	if d.queue = mem.Alloc(); d.queue == 0 {
+	if d.queue = mem.Alloc(abi.OwnDevice); d.queue == 0 {
 		return errMemory
 	}
 	d.set(regQueueNum, queueSize)
@@ -184,17 +185,14 @@ func (d *block) read(p []byte, off uint64) (int, error) {
 	return total, d.request(pieces, off/sector, total)
 }
 
-// physical returns the physical address of a byte of kernel memory, which is there afterwards.
+// physical returns the physical address of a byte of kernel memory that may be written, which is there afterwards.
 func physical(p *byte) uint64 {
 	va := uint64(uintptr(unsafe.Pointer(p)))
-	if va >= layout.KernelBase {
-		return va - layout.KernelBase
-	}
 	if va < layout.HeapBase {
 		return va - layout.DirectMap
 	}
 	*p = 0 // maps the page
-	return mem.KernelPhysical(va)
+	return mem.Physical(va)
 }
 
 // describe fills descriptor i, of memory that the device writes.

@@ -58,13 +58,15 @@ const (
 	setupGDTR = setupGDT + 0x20
 	setupName = setupGDTR + 0x10
 
-	// The bridge's two pages lie behind the low segment. BSS is elsewhere, so they are the file's until the guest's end.
-	bridgePhys  = layout.LowPhys + layout.LowSize
+	// The bridge's two pages lie behind the low segment.
 	bridgeStart = 0x100 // hvm_start_info
 	bridgeDisk  = 0x180 // its list of modules: the initial RAM disk, of no bytes when there is none
 	bridgeMap   = 0x200 // its memory map
 	bridgeLine  = 0x1000
 	bridgeSize  = 0x2000
+
+	// maxKernelEnd bounds the physical end of a kernel's BSS.
+	maxKernelEnd = 64 << 20
 
 	// MaxCommandLine is how many bytes of command line a loader may pass.
 	MaxCommandLine = 4095
@@ -176,6 +178,8 @@ func BzImage(kernel []byte) ([]byte, error) {
 	if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_EXEC || f.Entry != layout.Entry32 {
 		return bad("%v %v with its entry at %#x, want an x86-64 executable with its entry at %#x", f.Machine, f.Type, f.Entry, layout.Entry32)
 	}
+	const minLowSize = layout.TablesOff + (layout.PTKernel+1)*layout.PageSize
+	var lowSize uint64
 	var memory []byte // physical, from LowPhys on
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_LOAD {
@@ -185,12 +189,15 @@ func BzImage(kernel []byte) ([]byte, error) {
 		switch {
 		case p.Filesz != p.Memsz || p.Filesz%layout.PageSize != 0 || p.Off > uint64(len(kernel)) || p.Filesz > uint64(len(kernel))-p.Off:
 			return bad("the segment at %#x is not whole", p.Paddr)
-		case p.Paddr < at || p.Paddr > layout.MaxKernelEnd || p.Filesz > layout.MaxKernelEnd-p.Paddr:
+		case p.Paddr < at || p.Paddr > maxKernelEnd || p.Filesz > maxKernelEnd-p.Paddr:
 			return bad("the segment at %#x, %d bytes, is not in its place", p.Paddr, p.Filesz)
-		case memory == nil && (p.Paddr != layout.LowPhys || p.Filesz != layout.LowSize):
+		case memory == nil && (p.Paddr != layout.LowPhys || p.Filesz < minLowSize || p.Filesz > layout.MaxLowSize-bridgeSize):
 			return bad("the first segment is at %#x, %d bytes long", p.Paddr, p.Filesz)
 		case memory != nil && p.Paddr < layout.KernelPhys:
 			return bad("the segment at %#x is in the bridge's place", p.Paddr)
+		}
+		if memory == nil {
+			lowSize = p.Filesz
 		}
 		memory = append(memory, make([]byte, p.Paddr-at)...)
 		memory = append(memory, kernel[p.Off:][:p.Filesz]...)
@@ -198,16 +205,17 @@ func BzImage(kernel []byte) ([]byte, error) {
 	if len(memory) <= layout.KernelPhys-layout.LowPhys {
 		return bad("it has no text")
 	}
-	end := kernelEnd(memory)
+	end := kernelEnd(memory[:lowSize])
 	bss := uint64(layout.LowPhys + len(memory))
-	if end < bss {
-		return bad("its page tables end at %#x, before its data at %#x", end, bss)
+	if end < bss || end > maxKernelEnd {
+		return bad("its page tables end at %#x, its data at %#x", end, bss)
 	}
 
 	le := binary.LittleEndian
-	bridge := memory[bridgePhys-layout.LowPhys:][:bridgeSize]
+	bridge := memory[lowSize:][:bridgeSize]
 	copy(bridge, bridge32)
-	const start = bridgePhys + bridgeStart
+	bridgePhys := uint32(layout.LowPhys + lowSize)
+	start := bridgePhys + bridgeStart
 	le.PutUint32(bridge[opEntries:], start+startEntries)
 	le.PutUint32(bridge[opDisk:], bridgePhys+bridgeDisk)
 	le.PutUint32(bridge[opDiskSize:], bridgePhys+bridgeDisk+8)
@@ -222,9 +230,9 @@ func BzImage(kernel []byte) ([]byte, error) {
 	le.PutUint32(info[startMagic:], startMagicValue)
 	le.PutUint32(info[startVersion:], 1)
 	le.PutUint32(info[startModules:], 1)
-	le.PutUint64(info[startModlist:], bridgePhys+bridgeDisk)
-	le.PutUint64(info[startLine:], bridgePhys+bridgeLine)
-	le.PutUint64(info[startMap:], bridgePhys+bridgeMap)
+	le.PutUint64(info[startModlist:], uint64(bridgePhys+bridgeDisk))
+	le.PutUint64(info[startLine:], uint64(bridgePhys+bridgeLine))
+	le.PutUint64(info[startMap:], uint64(bridgePhys+bridgeMap))
 	memory[0] = 0xe9 // jmp bridge
 	le.PutUint32(memory[1:], bridgePhys-(layout.LowPhys+5))
 
@@ -266,13 +274,13 @@ const (
 	startEntries    = 48
 )
 
-// kernelEnd returns the physical end of the kernel's BSS: no header tells it, but the kernel's page tables map it.
-func kernelEnd(memory []byte) uint64 {
-	tables := memory[layout.TablesOff+layout.PTKernel*layout.PageSize:][:layout.KernelPTs*layout.PageSize]
-	for i := len(tables)/8 - 1; i >= 0; i-- {
-		if binary.LittleEndian.Uint64(tables[8*i:])&layout.Present != 0 {
-			return layout.KernelPhys + uint64(i+1)*layout.PageSize
+// kernelEnd returns the physical end of the kernel's BSS: no header tells it, but the kernel's page tables, in low, map it.
+func kernelEnd(low []byte) (end uint64) {
+	const frame = 1<<52 - 1<<12
+	for tables := low[layout.TablesOff+layout.PTKernel*layout.PageSize:]; len(tables) >= 8; tables = tables[8:] {
+		if e := binary.LittleEndian.Uint64(tables); e&layout.Present != 0 {
+			end = max(end, e&frame+layout.PageSize)
 		}
 	}
-	return 0
+	return end
 }

@@ -220,7 +220,7 @@ func TestBzImageHeader(t *testing.T) {
 	if want := len(bz) - 4096; le.Uint32(bz[0x1f4:])*16 != uint32(want) {
 		t.Errorf("the header tells %d bytes of kernel, the file has %d", le.Uint32(bz[0x1f4:])*16, want)
 	}
-	if size := le.Uint32(bz[0x260:]); int(size) < len(bz)-4096 || size > layout.MaxKernelEnd-layout.LowPhys || size%4096 != 0 {
+	if size := le.Uint32(bz[0x260:]); int(size) < len(bz)-4096 || size > 16<<20 || size%4096 != 0 {
 		t.Errorf("init_size %#x", size)
 	}
 	if name := bz[0x200+int(le.Uint16(bz[0x20e:])):]; !bytes.HasPrefix(name, []byte("Firstlight\x00")) {
@@ -231,8 +231,8 @@ func TestBzImageHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	low := kernel[f.Progs[0].Off:][:layout.LowSize]
-	if !bytes.Equal(low[5:], bz[4096+5:][:layout.LowSize-5]) {
+	low := kernel[f.Progs[0].Off:][:f.Progs[0].Filesz]
+	if !bytes.Equal(low[5:], bz[4096+5:][:len(low)-5]) {
 		t.Error("the low segment is not the kernel's")
 	}
 }
@@ -257,7 +257,7 @@ func TestBzImageRefuses(t *testing.T) {
 			le.PutUint64(prog(b, 1)[40:], 1<<62)
 			return b
 		},
-		"no page tables": func(b []byte) []byte { clear(b[4096+layout.TablesOff:][:layout.TablePages*4096]); return b },
+		"no page tables": func(b []byte) []byte { clear(b[4096+layout.TablesOff:][:(layout.PTKernel+2)*4096]); return b },
 	} {
 		if _, err := link.BzImage(edit(bytes.Clone(kernel))); !errors.Is(err, link.ErrNotKernel) {
 			t.Errorf("%s: %v", name, err)

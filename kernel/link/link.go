@@ -19,7 +19,10 @@ import (
 // Package is the kernel's main package.
 const Package = "github.com/firstlight-boot/firstlight/kernel/cmd/kernel"
 
-const ring0 = "github.com/firstlight-boot/firstlight/kernel/ring0."
+const (
+	kernel = "github.com/firstlight-boot/firstlight/kernel/"
+	ring0  = kernel + "ring0."
+)
 
 // GoBuildArgs returns the arguments of the go command, without the output and the package, that build the kernel's main
 // package for Link, and the environment they need. tags choose the kernel's modules.
@@ -57,7 +60,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 	}
 	want := map[string]uint64{
 		ring0 + "markPort": 0, ring0 + "taskState": 0, ring0 + "bootRecord": 0, ring0 + "kernelStack": 0,
-		ring0 + "syscallEntry": 0, "runtime.end": 0,
+		ring0 + "syscallEntry": 0, ring0 + "placed": 0, "runtime.end": 0,
 	}
 	for _, s := range symbols {
 		if v, ok := want[s.Name]; ok && v == 0 {
@@ -70,11 +73,6 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 		}
 	}
 
-	end := (want["runtime.end"] - layout.KernelBase + 4095) &^ 4095
-	if end > layout.MaxKernelEnd {
-		return nil, fmt.Errorf("kernel: text, data and BSS end at physical address %#x, %d KiB beyond the end of the kernel's page tables",
-			end, (end-layout.MaxKernelEnd)>>10)
-	}
 	type load struct {
 		segment
 		data []byte
@@ -88,7 +86,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 			return nil, fmt.Errorf("kernel: segment at %#x is not in the kernel's place", p.Vaddr)
 		}
 		l := load{segment: segment{
-			Phys: p.Vaddr - layout.KernelBase, Size: p.Memsz,
+			Virt: p.Vaddr - layout.KernelBase, Phys: p.Vaddr - layout.KernelBase, Size: (p.Filesz + 4095) &^ 4095,
 			Write: p.Flags&elf.PF_W != 0, Exec: p.Flags&elf.PF_X != 0,
 		}}
 		if l.Write && l.Exec {
@@ -114,17 +112,44 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 			return nil, fmt.Errorf("kernel: segments overlap at %#x", l.Phys)
 		}
 	}
+	last := &loads[len(loads)-1]
+	dataEnd := last.Phys + last.Size
 	// The first whole page of the kernel stack is its guard.
 	guard := (want[ring0+"kernelStack"] - layout.KernelBase + 4095) &^ 4095
-	low := lowSegment(f.Entry, want[ring0+"taskState"], segments, []uint64{guard})
+	bss := placeBSS(symbols, dataEnd, want["runtime.end"]-layout.KernelBase, guard)
+	imageEnd := dataEnd
+	for _, s := range bss {
+		imageEnd = s.Phys + s.Size
+	}
+	segments = append(segments, bss...)
+	low := lowSegment(f.Entry, want[ring0+"taskState"], segments)
+	if len(low) > layout.MaxLowSize {
+		return nil, fmt.Errorf("kernel: it is scattered over so much that its page tables do not fit: %d bytes", len(low))
+	}
+	le := binary.LittleEndian
+	placed := want[ring0+"placed"] - layout.KernelBase - last.Phys
+	if placed+24 > uint64(len(last.data)) {
+		return nil, errors.New("kernel: the variable placed is not in the data")
+	}
+	for i, v := range []uint64{layout.LowPhys + uint64(len(low)), dataEnd, imageEnd} {
+		le.PutUint64(last.data[placed+uint64(8*i):], v)
+	}
+	recordPhys := uint64(0)
+	for _, s := range segments {
+		if v := want[ring0+"bootRecord"] - layout.KernelBase - s.Virt; v < s.Size && s.Size-v >= abi.RecordSize {
+			recordPhys = s.Phys + v
+		}
+	}
+	if recordPhys == 0 {
+		return nil, errors.New("kernel: the boot record has no place")
+	}
 
 	build := strings.Join(append([]string{fmt.Sprintf("abi=%d", abi.Version), "go=" + goVersion(goELF)}, info...), "\n") + "\n"
-	le := binary.LittleEndian
 	notes := note(abi.NoteName, abi.NoteParams, make([]byte, abi.ParamsSize))
 	if layout.ParamsPhys != layout.LowPhys+layout.NotesOff+uint64(len(notes))-abi.ParamsSize {
 		return nil, errors.New("kernel: the parameter area is not where the guest looks for it")
 	}
-	record := le.AppendUint64(nil, want[ring0+"bootRecord"]-layout.KernelBase)
+	record := le.AppendUint64(nil, recordPhys)
 	record = le.AppendUint64(record, abi.RecordSize)
 	record = le.AppendUint64(record, want[ring0+"markPort"])
 	notes = append(notes, note(abi.XenNoteName, abi.XenNotePhys32, le.AppendUint64(nil, layout.Entry32))...)
@@ -136,7 +161,7 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 	copy(low[layout.NotesOff:], notes)
 
 	// The file: headers in the first page, then the segments back to back, each a whole number of pages.
-	loads = append([]load{{segment: segment{Phys: layout.LowPhys, Size: layout.LowSize, Write: true, Exec: true}, data: low}}, loads...)
+	loads = append([]load{{segment: segment{Phys: layout.LowPhys, Size: uint64(len(low)), Write: true, Exec: true}, data: low}}, loads...)
 	out := make([]byte, abi.KernelHeaderSize)
 	var progs []elf.Prog64
 	for _, l := range loads {
@@ -175,6 +200,44 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 	binary.Write(&h, le, progs)
 	copy(out, h.Bytes())
 	return out, nil
+}
+
+// contextPackages are those whose variables kernel context uses, where no page fault is served.
+var contextPackages = []string{"ring0.", "mem.", "cpu."}
+
+// placeBSS gives the pages of BSS between two addresses, less KernelBase, their places behind the data. A page that lies within one
+// large variable of ordinary Go gets none: it is mapped when it is touched.
+func placeBSS(symbols []elf.Symbol, dataEnd, end, guard uint64) []segment {
+	const large = 16 << 10
+	lazy := make(map[uint64]bool)
+	for _, s := range symbols {
+		if s.Size < large || s.Value < layout.KernelBase+dataEnd {
+			continue
+		}
+		inContext := false
+		for _, p := range contextPackages {
+			inContext = inContext || strings.HasPrefix(s.Name, kernel+p)
+		}
+		start := s.Value - layout.KernelBase
+		for page := (start + 4095) &^ 4095; !inContext && page+4096 <= start+s.Size; page += 4096 {
+			lazy[page] = true
+		}
+	}
+	lazy[guard] = true
+	var placed []segment
+	phys := dataEnd
+	for page := dataEnd; page < end; page += 4096 {
+		if lazy[page] {
+			continue
+		}
+		if n := len(placed); n > 0 && placed[n-1].Virt+placed[n-1].Size == page {
+			placed[n-1].Size += 4096
+		} else {
+			placed = append(placed, segment{Virt: page, Phys: phys, Size: 4096, Write: true})
+		}
+		phys += 4096
+	}
+	return placed
 }
 
 // goVersion returns the Go version that built an ELF file, from its build information.

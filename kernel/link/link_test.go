@@ -89,9 +89,11 @@ func TestLink(t *testing.T) {
 func TestPageTables(t *testing.T) {
 	const guard = layout.KernelPhys + 5*4096
 	low := lowSegment(0, 0, []segment{
-		{Phys: layout.KernelPhys, Size: 3 * 4096, Exec: true},
-		{Phys: layout.KernelPhys + 3*4096, Size: 4 * 4096, Write: true},
-	}, []uint64{guard})
+		{Virt: layout.KernelPhys, Phys: layout.KernelPhys, Size: 3 * 4096, Exec: true},
+		{Virt: layout.KernelPhys + 3*4096, Phys: layout.KernelPhys + 3*4096, Size: 2 * 4096, Write: true},
+		{Virt: layout.KernelPhys + 6*4096, Phys: layout.KernelPhys + 5*4096, Size: 4096, Write: true},
+		{Virt: layout.KernelPhys + 40<<20, Phys: layout.KernelPhys + 6*4096, Size: 4096, Write: true},
+	})
 	table := func(phys uint64) []byte { return low[phys-layout.LowPhys:][:4096] }
 	const frame = 0x000ffffffffff000
 	walk := func(va uint64) (phys uint64, write, exec, ok bool) {
@@ -118,6 +120,8 @@ func TestPageTables(t *testing.T) {
 		{"text", layout.KernelBase + layout.KernelPhys + 5, layout.KernelPhys + 5, false, true, true},
 		{"data", layout.KernelBase + layout.KernelPhys + 4*4096, layout.KernelPhys + 4*4096, true, false, true},
 		{"guard", layout.KernelBase + guard, 0, false, false, false},
+		{"behind it", layout.KernelBase + guard + 4096, guard, true, false, true},
+		{"far away", layout.KernelBase + layout.KernelPhys + 40<<20, guard + 4096, true, false, true},
 		{"after the kernel", layout.KernelBase + layout.KernelPhys + 7*4096, 0, false, false, false},
 		{"direct map", layout.DirectMap + 0x12345678, 0x12345678, true, false, true},
 		{"local APIC", layout.DirectMap + 0xfee00390, 0xfee00390, true, false, true},
@@ -134,7 +138,7 @@ func TestPageTables(t *testing.T) {
 
 // TestTrampoline has binutils read the hand-encoded instructions back.
 func TestTrampoline(t *testing.T) {
-	low := lowSegment(0xffffffff80212345, 0, nil, nil)
+	low := lowSegment(0xffffffff80212345, 0, nil)
 	got := disassemble(t, "i386", low[:offLong]) + "\n" + disassemble(t, "i386:x86-64", low[offLong:len(trampoline)])
 	want := `cli
 cld

@@ -6,8 +6,9 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 )
 
-// segment is one loaded piece of the kernel's image.
+// segment is one piece of the kernel's image.
 type segment struct {
+	Virt        uint64 // less KernelBase
 	Phys, Size  uint64 // bytes
 	Write, Exec bool
 }
@@ -54,10 +55,18 @@ const (
 )
 
 // lowSegment returns the low segment for a kernel: entry is the virtual address of its 64-bit entry, taskState the virtual address
-// of its 104-byte task state segment, segments its image with BSS, guards the physical pages that stay unmapped below its
-// stacks. The notes' pages are zero and the caller's to fill.
-func lowSegment(entry, taskState uint64, segments []segment, guards []uint64) []byte {
-	b := make([]byte, layout.LowSize)
+// of its 104-byte task state segment, segments its image with the part of BSS that is there from the start. The notes' pages are
+// zero and the caller's to fill.
+func lowSegment(entry, taskState uint64, segments []segment) []byte {
+	tables := make(map[uint64]int) // by number of the 2 MiB
+	for _, s := range segments {
+		for area := s.Virt >> 21; area<<21 < s.Virt+s.Size; area++ {
+			if _, ok := tables[area]; !ok {
+				tables[area] = layout.PTKernel + len(tables)
+			}
+		}
+	}
+	b := make([]byte, layout.TablesOff+(layout.PTKernel+len(tables))*layout.PageSize)
 	le := binary.LittleEndian
 	copy(b, trampoline)
 	le.PutUint32(b[opRoot:], layout.RootPhys)
@@ -100,8 +109,8 @@ func lowSegment(entry, taskState uint64, segments []segment, guards []uint64) []
 	for _, window := range []uint64{0xfea00000, 0xfec00000, 0xfee00000} {
 		set(layout.PDMMIO, int(window>>21&511), window|data|layout.Large|layout.Uncached)
 	}
-	for i := range layout.KernelPTs {
-		set(layout.PDKernel, 1+i, phys(layout.PTKernel+i)|table)
+	for area, n := range tables {
+		set(layout.PDKernel, int(area), phys(n)|table)
 	}
 	for _, s := range segments {
 		flags := uint64(layout.Present | layout.Accessed)
@@ -111,14 +120,10 @@ func lowSegment(entry, taskState uint64, segments []segment, guards []uint64) []
 		if !s.Exec {
 			flags |= layout.NoExec
 		}
-		for p := s.Phys; p < s.Phys+s.Size; p += layout.PageSize {
-			i := int(p-layout.KernelPhys) / layout.PageSize
-			set(layout.PTKernel+i/512, i%512, p|flags)
+		for at := uint64(0); at < s.Size; at += layout.PageSize {
+			v := s.Virt + at
+			set(tables[v>>21], int(v>>12&511), s.Phys+at|flags)
 		}
-	}
-	for _, p := range guards {
-		i := int(p-layout.KernelPhys) / layout.PageSize
-		set(layout.PTKernel+i/512, i%512, 0)
 	}
 	return b
 }

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
@@ -88,12 +89,12 @@ func (m *memory) touch(va uint64, access uint32) fault {
 		return m.unshare(a, va, f)
 	}
 	if a.file == nil {
-		f := vfs.AllocPage()
+		f := vfs.AllocPage(abi.OwnApp)
 		if f == 0 {
 			return oomFault
 		}
 		if !m.mapPage(va, f, flagsOf(a.kind, true)) {
-			mem.Free(f)
+			mem.Free(f, abi.OwnApp)
 			return oomFault
 		}
 		return fault{}
@@ -111,7 +112,7 @@ func (m *memory) unshare(a *area, va uint64, f mem.Frame) fault {
 		m.space.Protect(va, flagsOf(a.kind, true))
 		return fault{}
 	}
-	own := vfs.AllocDirty() // f is mapped, so making room cannot take it
+	own := vfs.AllocDirty(abi.OwnApp) // f is mapped, so making room cannot take it
 	if own == 0 {
 		return oomFault
 	}
@@ -123,18 +124,18 @@ func (m *memory) unshare(a *area, va uint64, f mem.Frame) fault {
 
 // private makes a copy of the file's page for the program to write.
 func (m *memory) private(a *area, va uint64) fault {
-	own := vfs.AllocDirty() // before the file's page, which making room might take again
+	own := vfs.AllocDirty(abi.OwnApp) // before the file's page, which making room might take again
 	if own == 0 {
 		return oomFault
 	}
 	f, ft := filePage(a, va)
 	if f == 0 {
-		mem.Free(own)
+		mem.Free(own, abi.OwnApp)
 		return ft
 	}
 	copy(own.Bytes(pageSize), f.Bytes(pageSize))
 	if !m.mapPage(va, own, flagsOf(a.kind, true)) {
-		mem.Free(own)
+		mem.Free(own, abi.OwnApp)
 		return oomFault
 	}
 	return fault{}
@@ -196,7 +197,7 @@ func (m *memory) drop(a *area, va uint64, f mem.Frame) {
 			return
 		}
 	}
-	mem.Free(f)
+	mem.Free(f, abi.OwnApp)
 }
 
 // zap drops the present pages of [start, end), whose areas stay.

@@ -9,6 +9,7 @@ package mem
 import (
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 )
 
@@ -33,16 +34,32 @@ func (f Frame) words() *[512]uint64 {
 	return (*[512]uint64)(Pointer(layout.DirectMap + uint64(f)))
 }
 
+// clear makes the contents zero.
+func (f Frame) clear() { *f.words() = [512]uint64{} }
+
 // isZero is a tag on frames in the cache: the contents are known to be zero.
 const isZero = 1
 
-var pool struct {
-	next, end uint64    // frames never used, whose contents are zero: [next, end)
-	spare     [2]uint64 // more of them, when those are used up
-	free      Frame     // list of returned frames, linked through their first word
-	numFree   uint64    // length of that list
-	total     uint64
+// maxPieces bounds the pieces of RAM; what of a machine's map needs more of them is left to its loader.
+const maxPieces = 32
+
+// piece is RAM whose frames were never given out: [next, end).
+type piece struct {
+	next, end uint64
+	dirty     bool // the firmware used it: its contents are not zero
 }
+
+var pool struct {
+	pieces  [maxPieces]piece
+	n       int
+	at      int    // the piece that frames come from
+	list    Frame  // returned frames, linked through their first word
+	free    uint64 // frames in that list and in the pieces
+	managed uint64 // frames that are, or may become, free
+}
+
+// owned counts the frames of each owner, abi.OwnFree excepted. An owner is kernel context's or ordinary Go's, never both's.
+var owned [abi.MaxOwners]uint64
 
 const (
 	cacheSize  = 64
@@ -59,6 +76,7 @@ const (
 	SysFill   = 0x1010 // fill the cache
 	SysEmpty  = 0x1011 // return half of the cache to the pool
 	SysContig = 0x1012 // take frames in a row
+	SysCount  = 0x1013 // count the frames that are free
 )
 
 func call(nr, arg uint64) uint64
@@ -78,128 +96,194 @@ func KernelCall(nr, arg uint64) uint64 {
 	case SysEmpty:
 		for cache.n > cacheSize/2 {
 			cache.n--
-			KernelFree(cache.frames[cache.n&(cacheSize-1)] &^ isZero)
+			kernelPut(cache.frames[cache.n&(cacheSize-1)] &^ isZero)
 		}
 	case SysContig:
-		if arg > (pool.end-pool.next)/PageSize && arg <= (pool.spare[1]-pool.spare[0])/PageSize {
-			kernelSwap()
+		p := &pool.pieces[pool.at&(maxPieces-1)]
+		if arg > (p.end-p.next)/PageSize {
+			p = kernelLargest()
 		}
-		if arg <= (pool.end-pool.next)/PageSize {
-			f := pool.next
-			pool.next += arg * PageSize
+		if arg <= (p.end-p.next)/PageSize {
+			f := p.next
+			p.next += arg * PageSize
+			pool.free -= arg
 			return f
 		}
+	case SysCount:
+		n := uint64(cache.n)
+		for i := range pool.pieces {
+			n += (pool.pieces[i].end - pool.pieces[i].next) / PageSize
+		}
+		for f := pool.list; f != 0 && n < 1<<40; f = Frame(f.words()[0]) {
+			n++
+		}
+		return n
 	}
 	return 0
 }
 
-// KernelInit gives the pool the frames in [start, end), which must be zero. Once.
-func KernelInit(start, end uint64) {
-	pool.next = (start + PageSize - 1) &^ (PageSize - 1)
-	pool.end = end &^ (PageSize - 1)
-	pool.total = (pool.end - pool.next) / PageSize
+// KernelAdd gives the pool the frames in [start, end), whose bounds are pages'. Unless they are dirty, their contents are zero.
+// Allocation begins with the largest piece. False means that there are too many pieces.
+func KernelAdd(start, end uint64, dirty bool) bool {
+	if pool.n == maxPieces {
+		return false
+	}
+	pool.pieces[pool.n&(maxPieces-1)] = piece{start, end, dirty}
+	pool.n++
+	pool.free += (end - start) / PageSize
+	pool.managed += (end - start) / PageSize
+	return true
 }
 
-// kernelSwap has frames come from the other piece of RAM.
-func kernelSwap() {
-	next, end := pool.next, pool.end
-	pool.next, pool.end = pool.spare[0], pool.spare[1]
-	pool.spare[0], pool.spare[1] = next, end
+// KernelOwn counts frames of an owner which did not take them from the pool.
+func KernelOwn(owner int, frames uint64) {
+	owned[owner&(len(owned)-1)] += frames
+	if owner != abi.OwnLoader && owner != abi.OwnImage {
+		pool.managed += frames
+	}
+}
+
+// kernelLargest returns the piece with most frames; those that have to be cleared come last.
+func kernelLargest() *piece {
+	best := &pool.pieces[0]
+	for i := range pool.pieces {
+		p := &pool.pieces[i]
+		if p.next < p.end && (best.next >= best.end || best.dirty && !p.dirty || best.dirty == p.dirty && p.end-p.next > best.end-best.next) {
+			best = p
+		}
+	}
+	return best
+}
+
+// KernelChoose has frames come from the largest piece.
+func KernelChoose() {
+	best := kernelLargest()
+	for i := range pool.pieces {
+		if best == &pool.pieces[i] {
+			pool.at = i
+		}
+	}
 }
 
 // kernelTake takes a frame, tagged isZero when it is.
 func kernelTake() Frame {
-	if f := pool.free; f != 0 {
-		pool.free = Frame(f.words()[0])
-		pool.numFree--
+	if f := pool.list; f != 0 {
+		pool.list = Frame(f.words()[0])
+		pool.free--
 		return f
 	}
-	if pool.next >= pool.end {
-		kernelSwap()
-		if pool.next >= pool.end {
+	p := &pool.pieces[pool.at&(maxPieces-1)]
+	if p.next >= p.end {
+		KernelChoose()
+		if p = &pool.pieces[pool.at&(maxPieces-1)]; p.next >= p.end {
 			return 0
 		}
 	}
-	f := Frame(pool.next)
-	pool.next += PageSize
+	f := Frame(p.next)
+	p.next += PageSize
+	pool.free--
+	if p.dirty {
+		return f
+	}
 	return f | isZero
 }
 
+// kernelPut returns a frame that nobody owns any more.
+func kernelPut(f Frame) {
+	f.words()[0] = uint64(pool.list)
+	pool.list = f
+	pool.free++
+}
+
 // KernelAlloc takes a frame whose contents are zero; 0 means that there is none.
-func KernelAlloc() Frame {
+func KernelAlloc(owner int) Frame {
 	f := kernelTake()
-	if f&isZero == 0 && f != 0 {
-		*f.words() = [512]uint64{}
+	if f == 0 {
+		return 0
+	}
+	owned[owner&(len(owned)-1)]++
+	if f&isZero == 0 {
+		f.clear()
 	}
 	return f &^ isZero
 }
 
-// KernelFree returns a frame.
-func KernelFree(f Frame) {
-	f.words()[0] = uint64(pool.free)
-	pool.free = f
-	pool.numFree++
+// KernelFree returns a frame of owner's.
+func KernelFree(f Frame, owner int) {
+	owned[owner&(len(owned)-1)]--
+	kernelPut(f)
 }
 
 // AllocDirty takes a frame with undefined contents; 0 means that there is none.
-func AllocDirty() Frame { return take() &^ isZero }
+func AllocDirty(owner int) Frame { return take(owner) &^ isZero }
 
 // Alloc takes a frame whose contents are zero; 0 means that there is none.
-func Alloc() Frame {
-	f := take()
+func Alloc(owner int) Frame {
+	f := take(owner)
 	if f&isZero == 0 && f != 0 {
-		*f.words() = [512]uint64{}
+		f.clear()
 	}
 	return f &^ isZero
 }
 
-func take() Frame {
+func take(owner int) Frame {
 	if cache.n == 0 {
 		if call(SysFill, 0); cache.n == 0 {
 			return 0
 		}
 	}
+	owned[owner&(len(owned)-1)]++
 	cache.n--
 	return cache.frames[cache.n]
 }
 
 // AllocContig takes n frames in a row with undefined contents; 0 means that there is no such run. Each is freed on its own.
-func AllocContig(n int) Frame {
+func AllocContig(n, owner int) Frame {
 	if n <= 0 {
 		return 0
 	}
-	return Frame(call(SysContig, uint64(n)))
+	f := Frame(call(SysContig, uint64(n)))
+	if f != 0 {
+		owned[owner&(len(owned)-1)] += uint64(n)
+	}
+	return f
 }
 
-// Free returns a frame to the pool.
-func Free(f Frame) {
+// Free returns a frame of owner's to the pool.
+func Free(f Frame, owner int) {
 	if cache.n == cacheSize {
 		call(SysEmpty, 0)
 	}
+	owned[owner&(len(owned)-1)]--
 	cache.frames[cache.n] = f
 	cache.n++
 }
 
-// Stats returns the number of frames under this package's management and how many of them are free.
-func Stats() (total, free uint64) {
-	return pool.total, (pool.end-pool.next+pool.spare[1]-pool.spare[0])/PageSize + pool.numFree + uint64(cache.n)
+// HandBack gives the pool a frame that the loader used.
+func HandBack(f Frame) {
+	pool.managed++
+	Free(f, abi.OwnLoader)
 }
 
-// KernelGrow gives the pool the zero frames up to end, which follow those of KernelInit.
-func KernelGrow(end uint64) {
-	end &^= PageSize - 1
-	pool.total += (end - pool.end) / PageSize
-	pool.end = end
+// Give makes n frames of one owner another's.
+func Give(n uint64, from, to int) {
+	owned[from&(len(owned)-1)] -= n
+	owned[to&(len(owned)-1)] += n
 }
 
-// KernelSpare gives the pool a second piece of RAM, the zero frames in [start, end), and counts frames that others have, and
-// that may come here by Free, as under its management. After KernelGrow; once.
-func KernelSpare(start, end, frames uint64) {
-	start = (start + PageSize - 1) &^ (PageSize - 1)
-	end &^= PageSize - 1
-	pool.total += frames
-	if start < end {
-		pool.spare[0], pool.spare[1] = start, end
-		pool.total += (end - start) / PageSize
-	}
+// Available returns the number of free frames.
+func Available() uint64 { return pool.free + uint64(cache.n) }
+
+// Stats returns the number of frames that are, or may become, free, and how many are. The loader's and the kernel's image are not
+// among them.
+func Stats() (total, free uint64) { return pool.managed, Available() }
+
+// Owners returns how many frames each owner of RAM has.
+func Owners() (n [abi.MaxOwners]uint64) {
+	n = owned
+	n[abi.OwnFree] = Available()
+	return n
 }
+
+// CountFree counts the free frames one by one.
+func CountFree() uint64 { return call(SysCount, 0) }

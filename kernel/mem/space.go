@@ -1,6 +1,7 @@
 package mem
 
 import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 )
@@ -21,7 +22,7 @@ type Space struct{ Root Frame }
 
 // NewSpace returns a space whose lower half is empty; false means that there is no memory for it.
 func NewSpace() (Space, bool) {
-	f := Alloc()
+	f := Alloc(abi.OwnAppTables)
 	if f == 0 {
 		return Space{}, false
 	}
@@ -42,7 +43,7 @@ func (s *Space) entry(va uint64, create bool) *uint64 {
 			if !create {
 				return nil
 			}
-			f := Alloc()
+			f := Alloc(abi.OwnAppTables)
 			if f == 0 {
 				return nil
 			}
@@ -158,40 +159,30 @@ func freeTables(table Frame, entries, depth int) {
 			}
 		}
 	}
-	Free(table)
+	Free(table, abi.OwnAppTables)
 }
 
-// KernelMap maps the page at va, in the upper half, for the kernel: writable, never executable. False means that there is
-// no memory.
-func KernelMap(va uint64, f Frame) bool {
-	e := kernelEntry(va, true)
-	if e == nil {
-		return false
-	}
-	*e = uint64(f) | layout.Present | layout.Writable | layout.NoExec
-	return true
-}
-
-// KernelUnmap removes the page at va and returns its frame, 0 when there was none.
-func KernelUnmap(va uint64) Frame {
+// KernelUnmap removes the page at va, of the heap's region, and returns its frame to the pool.
+func KernelUnmap(va uint64) {
 	e := kernelEntry(va, false)
 	if e == nil || *e == 0 {
-		return 0
+		return
 	}
 	f := Frame(*e & frameMask)
 	*e = 0
 	cpu.InvalidatePage(va)
-	return f
+	KernelFree(f, abi.OwnHeap)
 }
 
-// KernelTouch maps a zero page at va, in the upper half, unless one is mapped. False means that there is no memory.
-func KernelTouch(va uint64) bool {
+// KernelTouch maps a zero page of owner's at va, in the upper half, unless one is mapped: writable, never executable. False means
+// that there is no memory.
+func KernelTouch(va uint64, owner int) bool {
 	e := kernelEntry(va, true)
 	if e == nil {
 		return false
 	}
 	if *e == 0 {
-		f := KernelAlloc()
+		f := KernelAlloc(owner)
 		if f == 0 {
 			return false
 		}
@@ -200,7 +191,33 @@ func KernelTouch(va uint64) bool {
 	return true
 }
 
-// walked is the page table that kernelEntry used last, for the 2 MiB at walkedBase. Page tables of the kernel are never freed.
+// KernelPrune frees the page tables of the heap's region that have no page any more, of those for the addresses [start, end).
+func KernelPrune(start, end uint64) {
+	pdpt := Frame(Frame(layout.RootPhys).words()[start>>39&511] & frameMask)
+	for va := start &^ (1<<21 - 1); va < end; va += 1 << 21 {
+		pde := pdpt.words()[va>>30&511]
+		if pde == 0 {
+			va |= 1<<30 - 1<<21
+			continue
+		}
+		e := &Frame(pde & frameMask).words()[va>>21&511]
+		if *e == 0 {
+			continue
+		}
+		f := Frame(*e & frameMask)
+		used := uint64(0)
+		for _, page := range f.words() {
+			used |= page
+		}
+		if used == 0 {
+			walked, *e = 0, 0
+			cpu.InvalidatePage(va) // and what the CPU keeps of page tables
+			KernelFree(f, abi.OwnTables)
+		}
+	}
+}
+
+// walked is the page table that kernelEntry used last, for the 2 MiB at walkedBase.
 var (
 	walked     Frame
 	walkedBase uint64
@@ -217,7 +234,7 @@ func kernelEntry(va uint64, create bool) *uint64 {
 			if !create {
 				return nil
 			}
-			f := KernelAlloc()
+			f := KernelAlloc(abi.OwnTables)
 			if f == 0 {
 				return nil
 			}
@@ -229,19 +246,20 @@ func kernelEntry(va uint64, create bool) *uint64 {
 	return &at.words()[va>>12&511]
 }
 
-// KernelSpan extends the direct map, which covers the first GiB, to physical address end, at most 3 GiB, with 2 MiB pages.
-// False means that there is no memory.
-func KernelSpan(end uint64) bool {
+// KernelSpan makes the direct map cover [start, end), of which the first GiB is there already, with 2 MiB pages. False means that
+// there is no memory.
+func KernelSpan(start, end uint64) bool {
 	pdpt := Frame(Frame(layout.RootPhys).words()[256] & frameMask).words()
-	for gib := uint64(1); gib<<30 < end && gib < 3; gib++ {
-		pd := KernelAlloc()
-		if pd == 0 {
-			return false
+	for at := max(start, 1<<30) &^ (1<<21 - 1); at < end; at += 1 << 21 {
+		e := &pdpt[at>>30&511]
+		if *e == 0 {
+			pd := KernelAlloc(abi.OwnTables)
+			if pd == 0 {
+				return false
+			}
+			*e = uint64(pd) | layout.Present | layout.Writable
 		}
-		for i := range pd.words() {
-			pd.words()[i] = gib<<30 | uint64(i)<<21 | layout.Present | layout.Writable | layout.Large
-		}
-		pdpt[gib] = uint64(pd) | layout.Present | layout.Writable
+		Frame(*e & frameMask).words()[at>>21&511] = at | layout.Present | layout.Writable | layout.Large | layout.NoExec
 	}
 	return true
 }
@@ -258,7 +276,51 @@ func KernelNext(va, end uint64) (uint64, bool) {
 	return s.Next(va, end)
 }
 
-// KernelPhysical returns the physical address of va, in the kernel's heap region, whose page must be mapped.
-func KernelPhysical(va uint64) uint64 {
-	return *kernelEntry(va, false)&frameMask | va&(PageSize-1)
+// Physical returns the physical address of va, in the upper half, whose page must be mapped.
+func Physical(va uint64) uint64 {
+	t := Frame(layout.RootPhys).words()
+	for shift := uint(39); ; shift -= 9 {
+		e := t[va>>(shift&63)&511]
+		if size := uint64(1) << (shift & 63); shift == 12 || e&layout.Large != 0 {
+			return e&frameMask&^(size-1) | va&(size-1)
+		}
+		t = Frame(e & frameMask).words()
+	}
+}
+
+// CountKernel returns how many pages are mapped in the kernel's [start, end), and how many page tables there are for that: those
+// below its top-level entries.
+func CountKernel(start, end uint64) (pages, tables uint64) {
+	s := Space{layout.RootPhys}
+	return s.count(start, end, nil)
+}
+
+// Count returns how many page tables the space has, its root included, and how many pages for which private is true.
+func (s *Space) Count(private func(va uint64, f Frame) bool) (pages, tables uint64) {
+	pages, tables = s.count(0, layout.UserEnd, private)
+	return pages, tables + 1
+}
+
+func (s *Space) count(start, end uint64, of func(va uint64, f Frame) bool) (pages, tables uint64) {
+	for shift := uint(39); shift > 12; shift -= 9 {
+		for va := start; va < end; va = (va>>shift + 1) << shift {
+			t, at := s.Root.words(), uint(39)
+			for at > shift && t[va>>at&511] != 0 {
+				t = Frame(t[va>>at&511] & frameMask).words()
+				at -= 9
+			}
+			if t[va>>at&511] == 0 {
+				va = (va>>at+1)<<at - 1<<shift
+			} else {
+				tables++
+			}
+		}
+	}
+	for va, ok := s.Next(start, end); ok; va, ok = s.Next(va+PageSize, end) {
+		f, _, _ := s.Lookup(va)
+		if of == nil || of(va, f) {
+			pages++
+		}
+	}
+	return pages, tables
 }

@@ -59,7 +59,9 @@ const (
 	startCmdline    = 24
 	startMemmap     = 40
 	startMemEntries = 48
+	startSize       = 56
 	memEntrySize    = 24
+	moduleEntrySize = 32
 	memRAM          = 1
 )
 
@@ -105,7 +107,8 @@ func kernelStart() *thread {
 		cpu.WriteCR4(cr4)
 	}
 
-	kernelMemory(max(runtimeEnd-layout.KernelBase, layout.TextEnd))
+	bssStart, bssEnd = layout.KernelBase+placed[1], runtimeEnd
+	kernelMemory()
 	kernelWord(layout.RootPhys, 0, 0) // the trampoline's identity map
 	cpu.WriteCR3(layout.RootPhys)
 	kernelTimerInit()
@@ -126,25 +129,25 @@ func kernelStart() *thread {
 // kernelRuntimeStack makes the stack that the Go runtime starts with and returns its stack pointer.
 func kernelRuntimeStack() uint64 {
 	const va = layout.HeapBase + runtimeStack - mem.PageSize
-	f := mem.KernelAlloc()
-	if f == 0 || !mem.KernelMap(va, f) {
+	if !mem.KernelTouch(va, abi.OwnHeap) {
 		kernelDie("no memory for the first stack")
 	}
+	f := mem.Physical(va)
 	heapNext = layout.HeapBase + runtimeStack
 	const words = 64
 	const envOff = mem.PageSize - 64
-	phys := uint64(f) + mem.PageSize - 64 - words*8
+	phys := f + mem.PageSize - 64 - words*8
 	virt := uint64(va) + mem.PageSize - 64 - words*8
 	const (
 		atPageSize = 6
 		atSecure   = 23
 		atRandom   = 25
 	)
-	kernelWord(uint64(f)+envOff, 0, kernelRandom()|1)
-	kernelWord(uint64(f)+envOff, 1, kernelRandom()|1)
+	kernelWord(f+envOff, 0, kernelRandom()|1)
+	kernelWord(f+envOff, 1, kernelRandom()|1)
 	// argc, argv, envp, auxv. One processor is said in the environment, or the runtime would keep asking; and a small heap
 	// is collected from 1 MiB on, not 4, which a machine of 8 MiB does not have to spare.
-	copy((*[32]byte)(mem.Pointer(layout.DirectMap + uint64(f) + envOff + 16))[:], "firstlight\x00GOMAXPROCS=1\x00GOGC=25\x00")
+	copy((*[32]byte)(mem.Pointer(layout.DirectMap + f + envOff + 16))[:], "firstlight\x00GOMAXPROCS=1\x00GOGC=25\x00")
 	name := uint64(va) + envOff + 16
 	for i, w := range [...]uint64{1, name, 0, name + 11, name + 24, 0, atPageSize, mem.PageSize, atSecure, 0, atRandom, uint64(va) + envOff, 0, 0} {
 		kernelWord(phys, uint64(i), w)
@@ -152,70 +155,176 @@ func kernelRuntimeStack() uint64 {
 	return virt
 }
 
-// kernelMemory gives package mem the RAM after the kernel's image, which ends at physical address end.
-func kernelMemory(end uint64) {
-	if kernelLoad(startInfo, 0)&0xffffffff != startMagic {
-		kernelDie("the loader gave no PVH start information")
-	}
-	entries := kernelLoad(startInfo, startMemmap)
-	limit := uint64(0)
-	for i := range kernelLoad(startInfo, startMemEntries) & 0xffffffff {
-		e := entries + i*memEntrySize
-		start, size, kind := kernelLoad(e, 0), kernelLoad(e, 8), kernelLoad(e, 16)&0xffffffff
-		if kind == memRAM && start <= end && end < start+size {
-			limit = min(start+size, 3<<30)
-		}
-	}
-	if limit == 0 {
-		kernelDie("the machine has too little memory for the kernel (--memory)")
-	}
-	// An initial RAM disk cuts that in two. Allocation begins with the larger piece.
-	start, to := end, limit
-	spare, spareEnd := uint64(0), uint64(0)
-	disk, diskEnd := kernelModule()
-	if diskEnd != 0 {
-		if disk < end || diskEnd > limit {
-			kernelDie("the initial RAM disk does not lie in the RAM behind the kernel: give the machine more --memory")
-		}
-		if disk-end >= limit-diskEnd {
-			to, spare, spareEnd = disk, diskEnd, limit
-		} else {
-			start, spare, spareEnd = diskEnd, end, disk
-		}
-	}
-	// Not all of the direct map's first GiB is RAM, but no frame lies outside of what the memory map names.
-	first := uint64(1 << 30)
-	ramEnd = min(limit, first)
-	if start >= ramEnd {
-		kernelDie("the initial RAM disk leaves no memory below 1 GiB")
-	}
-	mem.KernelInit(start, min(to, ramEnd))
-	if limit > first && mem.KernelSpan(limit) {
-		ramEnd = limit
-		if to > first {
-			mem.KernelGrow(to)
-		}
-	}
-	if diskEnd != 0 {
-		if diskEnd > ramEnd {
-			kernelDie("no memory to map the initial RAM disk")
-		}
-		mem.KernelSpare(spare, min(spareEnd, ramEnd), (diskEnd-disk)/mem.PageSize)
+// placed are physical addresses that kernel/link writes: the ends of the low segment, of the kernel's data, and of the part of BSS
+// that is there from the start.
+var placed = [3]uint64{1, 1, 1}
+
+// maxRAM is how much physical memory is used: what one table of the direct map spans.
+const maxRAM = 512 << 30
+
+// claim is physical memory that the allocator does not get.
+type claim struct {
+	start, end uint64
+	owner      int
+}
+
+// maxClaims is a power of two above the number of claims that kernelMemory makes.
+const maxClaims = 16
+
+var claims [maxClaims]claim
+
+// loaderPages are the frames that HandBack gives back.
+var (
+	loaderPages    [maxClaims]uint64
+	numLoaderPages int
+)
+
+// kernelClaim notes that the pages of size bytes at phys have an owner.
+func kernelClaim(i int, phys, size uint64, owner int) {
+	if size != 0 && phys < maxRAM && size < maxRAM {
+		const mask = mem.PageSize - 1
+		claims[i&(maxClaims-1)] = claim{phys &^ mask, (phys + size + mask) &^ mask, owner}
 	}
 }
 
-// kernelModule returns the pages of the first module that the loader brought, which is the initial RAM disk; zeros without.
-func kernelModule() (start, end uint64) {
-	list := kernelLoad(startInfo, startModlist)
-	if kernelLoad(startInfo, startModules)>>32 == 0 || list == 0 || list >= 1<<30 {
+// kernelMemory gives package mem all RAM that the loader's map names, but for what is in use.
+func kernelMemory() {
+	if kernelLoad(startInfo, 0)&0xffffffff != startMagic {
+		kernelDie("the loader gave no PVH start information")
+	}
+	entries, count := kernelLoad(startInfo, startMemmap), kernelLoad(startInfo, startMemEntries)&0xffffffff
+	list := kernelModule()
+	const mapMost, lineMost = 4096, 4096
+	kernelClaim(0, 0, mem.PageSize, abi.OwnLoader) // its number stands for no frame
+	kernelClaim(1, layout.LowPhys, layout.NotesOff, abi.OwnImage)
+	kernelClaim(9, layout.LowPhys+layout.NotesOff, layout.NotesSize, abi.OwnLoader)
+	kernelClaim(10, layout.RootPhys, placed[0]-layout.RootPhys, abi.OwnImage)
+	kernelClaim(2, layout.KernelPhys, placed[1]-layout.KernelPhys, abi.OwnImage)
+	kernelClaim(3, placed[1], placed[2]-placed[1], abi.OwnBSS)
+	if placed[2] < layout.TextEnd { // there the direct map is read-only
+		kernelClaim(11, placed[2], layout.TextEnd-placed[2], abi.OwnImage)
+	}
+	kernelClaim(4, modulePhys, moduleSize, abi.OwnInitrd)
+	kernelClaim(5, startInfo, startSize, abi.OwnLoader)
+	kernelClaim(6, entries, min(count*memEntrySize, mapMost), abi.OwnLoader)
+	kernelClaim(7, list, moduleEntrySize, abi.OwnLoader)
+	if line := kernelLoad(startInfo, startCmdline); line != 0 {
+		kernelClaim(8, line, lineMost, abi.OwnLoader)
+	}
+
+	holdsImage := false
+	for i := range count {
+		start, end := kernelEntry(entries, i)
+		holdsImage = holdsImage || start <= layout.KernelPhys && end >= placed[2]
+		kernelAdd(start, min(end, directEnd), end)
+	}
+	if !holdsImage {
+		kernelDie("the machine has too little memory for the kernel (--memory)")
+	}
+	mem.KernelChoose()
+	// What lies beyond the direct map's first GiB needs page tables, which come from below it.
+	for i := range count {
+		start, end := kernelEntry(entries, i)
+		start = max(start, directEnd)
+		if start >= end {
+			continue
+		}
+		if !mem.KernelSpan(start, end) {
+			break
+		}
+		kernelAdd(start, end, end)
+	}
+	if moduleSize != 0 && !kernelHasModule(entries, count) {
+		kernelDie("the initial RAM disk does not lie in the machine's RAM: give the machine more --memory")
+	}
+	mem.KernelChoose()
+}
+
+// directEnd is the end of the part of the direct map that kernel/link makes.
+const directEnd = 1 << 30
+
+// kernelEntry returns the whole pages of entry i of the loader's map; none if it is no RAM.
+func kernelEntry(entries, i uint64) (start, end uint64) {
+	e := entries + i*memEntrySize
+	start, size, kind := kernelLoad(e, 0), kernelLoad(e, 8), kernelLoad(e, 16)&0xffffffff
+	if kind != memRAM || start >= maxRAM {
 		return 0, 0
+	}
+	end = (start + min(size, maxRAM-start)) &^ (mem.PageSize - 1)
+	return (start + mem.PageSize - 1) &^ (mem.PageSize - 1), end
+}
+
+func kernelHasModule(entries, count uint64) bool {
+	for i := range count {
+		if start, end := kernelEntry(entries, i); modulePhys >= start && modulePhys+moduleSize <= end {
+			return true
+		}
+	}
+	return false
+}
+
+// kernelAdd gives package mem the RAM in [start, end), of a piece that ends at top, as far as it is in nobody's use.
+//
+// Firmware works below 1 MiB and at the top of the RAM below 4 GiB, and loaders in the room below the kernel: what was there is
+// not zero. All other RAM is as the VMM made it.
+func kernelAdd(start, end, top uint64) {
+	const room = 2 << 20
+	if top > 1<<32 {
+		top = ^uint64(0)
+	} else {
+		top -= min(room, top)
+	}
+	for start < end {
+		next := end
+		for _, limit := range [...]uint64{layout.KernelPhys, top} {
+			if start < limit {
+				next = min(next, limit)
+			}
+		}
+		owner := -1
+		for i := range claims {
+			if c := &claims[i]; start < c.start {
+				next = min(next, c.start)
+			} else if start < c.end {
+				next, owner = min(next, c.end), c.owner
+			}
+		}
+		if owner < 0 && !mem.KernelAdd(start, next, start < layout.KernelPhys || start >= top) {
+			owner = abi.OwnLoader
+		}
+		if owner >= 0 {
+			kernelOwn(owner, start, next)
+		}
+		ramEnd = max(ramEnd, next)
+		start = next
+	}
+}
+
+// kernelOwn counts the frames of [start, end) as owner's.
+func kernelOwn(owner int, start, end uint64) {
+	mem.KernelOwn(owner, (end-start)/mem.PageSize)
+	if owner != abi.OwnLoader {
+		return
+	}
+	for at := start; at < end && at != 0; at += mem.PageSize {
+		if numLoaderPages < maxClaims {
+			loaderPages[numLoaderPages&(maxClaims-1)] = at
+			numLoaderPages++
+		}
+	}
+}
+
+// kernelModule finds the first module that the loader brought, which is the initial RAM disk, and returns where the list of modules is.
+func kernelModule() (list uint64) {
+	list = kernelLoad(startInfo, startModlist)
+	if kernelLoad(startInfo, startModules)>>32 == 0 || list == 0 || list >= directEnd {
+		return 0
 	}
 	modulePhys, moduleSize = kernelLoad(list, 0), kernelLoad(list, 8)
-	if moduleSize == 0 || moduleSize > 3<<30 || modulePhys > 4<<30 {
-		return 0, 0
+	if moduleSize == 0 || moduleSize > maxRAM || modulePhys > maxRAM {
+		modulePhys, moduleSize = 0, 0
 	}
-	const mask = mem.PageSize - 1
-	return modulePhys &^ mask, (modulePhys + moduleSize + mask) &^ mask
+	return list
 }
 
 func kernelTableRegister(r *[10]byte, size, addr uint64) {
@@ -261,6 +370,11 @@ func kernelMark(b byte) {
 	kernelPut64(abi.RecMarks+16*i, uint64(b))
 	kernelPut64(abi.RecMarks+16*i+8, cpu.ReadTSC())
 	*n = uint32(i + 1)
+	total, free := mem.Stats()
+	kernelPut64(abi.RecPages, total)
+	kernelPut64(abi.RecPagesFree, free)
+	owners := mem.Owners()
+	*(*[abi.MaxOwners]uint64)(unsafe.Pointer(&bootRecord[abi.RecOwners])) = owners
 	mark(b)
 }
 
@@ -310,10 +424,7 @@ func kernelRandom() uint64 {
 // kernelEnd ends the machine.
 func kernelEnd(how, code uint64) {
 	kernelCalibrate()
-	total, free := mem.Stats()
 	kernelPut64(abi.RecTSCHz, clock.hz)
-	kernelPut64(abi.RecPages, total)
-	kernelPut64(abi.RecPagesFree, free)
 	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecHow])) = uint32(how)
 	*(*uint32)(unsafe.Pointer(&bootRecord[abi.RecCode])) = uint32(code)
 	kernelMark(abi.MarkEnd)

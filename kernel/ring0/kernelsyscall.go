@@ -1,6 +1,8 @@
 package ring0
 
 import (
+	"unsafe"
+
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
@@ -70,7 +72,7 @@ const (
 )
 
 var (
-	ramEnd uint64 // physical end of the RAM that is used
+	ramEnd uint64 // physical end of the RAM that is used, which may have holes
 
 	modulePhys, moduleSize uint64 // the initial RAM disk, in bytes
 	heapNext               uint64 // next address that mmap gives out
@@ -88,7 +90,7 @@ func kernelSyscall(t *thread) *thread {
 		f.RAX = kernelSigaction(f.RDI, f.RSI, f.RDX)
 	case sysMmap:
 		f.RAX = kernelMmap(f.RDI, f.RSI, f.R10)
-	case mem.SysFill, mem.SysEmpty, mem.SysContig:
+	case mem.SysFill, mem.SysEmpty, mem.SysContig, mem.SysCount:
 		f.RAX = mem.KernelCall(nr, f.RDI)
 	case sysIdle:
 		return kernelIdle(t, f.RDI)
@@ -229,11 +231,10 @@ func kernelUnmapRange(addr, size uint64) {
 	}
 	knownMapped = 0
 	for va, ok := mem.KernelNext(addr, addr+size); ok; va, ok = mem.KernelNext(va, addr+size) {
-		if f := mem.KernelUnmap(va); f != 0 {
-			mem.KernelFree(f)
-		}
+		mem.KernelUnmap(va)
 		va += mem.PageSize
 	}
+	mem.KernelPrune(addr, addr+size)
 }
 
 // kernelWritable reports whether kernel context may access the eight bytes at an address of ordinary Go; memory that is
@@ -246,7 +247,7 @@ func kernelWritable(addr uint64) bool {
 	if !kernelMapped(addr) || !kernelMapped(addr+7) {
 		return false
 	}
-	if addr >= layout.HeapBase && addr < layout.KernelBase {
+	if addr >= layout.HeapBase {
 		knownMapped = addr &^ (mem.PageSize - 1)
 	}
 	return true
@@ -256,18 +257,26 @@ func kernelWritable(addr uint64) bool {
 var knownMapped uint64
 
 func kernelMapped(addr uint64) bool {
-	if addr >= layout.KernelBase+layout.KernelPhys || addr >= layout.DirectMap && addr < layout.DirectMap+ramEnd {
+	if addr >= layout.KernelBase+layout.KernelPhys && addr < bssStart || addr >= layout.DirectMap && addr < layout.DirectMap+ramEnd {
 		return true
 	}
 	return kernelFault(addr)
 }
 
-// kernelFault maps the page of the heap's region at addr, if it is not yet, and reports whether there is one.
+// bssStart and bssEnd are the bounds of the kernel's BSS behind the page that its data ends in.
+var bssStart, bssEnd uint64
+
+// kernelFault maps the page of the heap's region or of BSS at addr, if it is not yet, and reports whether there is one.
 func kernelFault(addr uint64) bool {
+	owner := abi.OwnHeap
 	if addr < layout.HeapBase || addr >= heapNext {
-		return false
+		guard := (uint64(uintptr(unsafe.Pointer(&kernelStack))) + mem.PageSize - 1) &^ (mem.PageSize - 1)
+		if addr < bssStart || addr >= bssEnd || addr-guard < mem.PageSize {
+			return false
+		}
+		owner = abi.OwnBSS
 	}
-	if !mem.KernelTouch(addr) {
+	if !mem.KernelTouch(addr, owner) {
 		kernelDie("out of memory: the machine has too little for the kernel (--memory)")
 	}
 	return true

@@ -20,6 +20,7 @@ import (
 	"unsafe"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
@@ -93,6 +94,9 @@ func Idle(deadline uint64) { syscall(sysIdle, deadline, 0) }
 // between the two, so a boot takes the same path however fast the device answers.
 func Notify(register uint64, v uint32) { syscall(sysNotify, register, uint64(v)) }
 
+// Parameters returns the parameter area.
+func Parameters() []byte { return mem.Frame(layout.ParamsPhys).Bytes(abi.ParamsSize) }
+
 // CommandLine returns the VMM's kernel command line, at most 4 KiB of it.
 func CommandLine() []byte {
 	phys := kernelLoad(startInfo, startCmdline)
@@ -106,6 +110,15 @@ func CommandLine() []byte {
 		}
 	}
 	return b
+}
+
+// HandBack gives package mem the pages that hold what the loader and the image had to tell: Parameters and CommandLine are not
+// valid any more.
+func HandBack() {
+	for _, at := range loaderPages[:numLoaderPages] {
+		mem.HandBack(mem.Frame(at))
+	}
+	numLoaderPages = 0
 }
 
 // Module returns the initial RAM disk, nil when the loader brought none. Its pages are the caller's, who may give them to

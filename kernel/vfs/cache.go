@@ -64,26 +64,26 @@ func Exhausted() bool {
 // reclaimBatch is how many pages are dropped at once, so that a program that fills memory does not ask for each anew.
 const reclaimBatch = 64
 
-// AllocRun returns count contiguous frames with undefined contents, 0 when there is no such run.
-func AllocRun(count int) mem.Frame {
+// AllocRun returns count contiguous frames for owner with undefined contents, 0 when there is no such run.
+func AllocRun(count, owner int) mem.Frame {
 	if !Room(count) {
 		return 0
 	}
-	return mem.AllocContig(count)
+	return mem.AllocContig(count, owner)
 }
 
-// AllocPage returns a zeroed frame, 0 when memory is full.
-func AllocPage() mem.Frame {
+// AllocPage returns a zeroed frame for owner, one of abi's; 0 when memory is full.
+func AllocPage(owner int) mem.Frame {
 	if !Room(1) {
 		return 0
 	}
-	return mem.Alloc()
+	return mem.Alloc(owner)
 }
 
 // AllocDirty is AllocPage for a frame that the caller overwrites all of.
-func AllocDirty() mem.Frame {
+func AllocDirty(owner int) mem.Frame {
 	if !Room(1) {
 		return 0
 	}
-	return mem.AllocDirty()
+	return mem.AllocDirty(owner)
 }

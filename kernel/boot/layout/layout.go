@@ -3,15 +3,16 @@
 //
 //	physical             virtual                                what
 //	0x100000             identity until the Go runtime starts   this package's segment: trampoline, GDT, notes, page tables
-//	0x200000 up          KernelBase + physical                  the kernel: text, rodata, data, BSS; W^X, 4 KiB pages
-//	end of kernel up     only the direct map                    page frames
-//	0-1 GiB              DirectMap + physical                   RAM: never executable, writable but for 2 to 4 MiB, 2 MiB pages
+//	0x200000 up          KernelBase + physical                  the kernel: text, rodata, data; W^X, 4 KiB pages
+//	behind the data      behind the data, with gaps             the part of BSS that is there from the start
+//	all other RAM        only the direct map                    page frames
+//	all RAM              DirectMap + physical                   never executable, writable but for 2 to 4 MiB, 2 MiB pages; the first GiB from the start
 //	3 GiB + 0x3ea00000.. DirectMap + physical                   device windows, Uncached
 //	-                    HeapBase, 512 GiB                      the Go runtime's mappings, filled by page faults
 //
-// The lower half of the address space (PML4 slots 0 to 255) is the program's. BSS lies in RAM right after the data and is
-// not cleared: a PVH loader hands over memory that is zero (QEMU's, Firecracker's and every other VMM's RAM starts so), and
-// clearing it would touch pages that no boot uses.
+// The lower half of the address space (PML4 slots 0 to 255) is the program's. BSS is not cleared: a PVH loader hands over memory
+// that is zero (QEMU's, Firecracker's and every other VMM's RAM starts so), and clearing it would touch pages that no boot uses.
+// The pages of a large array in BSS have no place in RAM until they are touched.
 package layout
 
 const (
@@ -42,15 +43,10 @@ const (
 	PDDirect   = 4
 	PDMMIO     = 5
 	PDKernel   = 6
-	PTKernel   = 7
-	KernelPTs  = 4 // page tables for the kernel's image: 8 MiB of it, from physical 2 MiB on
-	TablePages = PTKernel + KernelPTs
-	LowSize    = TablesOff + TablePages*PageSize
+	PTKernel   = 7 // and up: for each 2 MiB of the kernel of which something is mapped
+	MaxLowSize = KernelPhys - LowPhys
 
 	PageSize = 4096
-
-	// MaxKernelEnd bounds the physical end of the kernel's BSS.
-	MaxKernelEnd = KernelPhys + KernelPTs<<21
 )
 
 // Selectors in the GDT. SYSCALL wants kernel stack after kernel code; SYSRET wants 32-bit code, stack, 64-bit code.

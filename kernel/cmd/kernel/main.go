@@ -5,7 +5,6 @@ package main
 import (
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot"
-	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/dev"
 	"github.com/firstlight-boot/firstlight/kernel/linux"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
@@ -20,7 +19,10 @@ import (
 func main() {
 	ring0.Mark(abi.MarkMain)
 	growStack()
-	p := boot.Parse(mem.Frame(layout.ParamsPhys).Bytes(abi.ParamsSize), ring0.CommandLine())
+	params := append([]byte(nil), boot.Area(ring0.Parameters())...)
+	line := append([]byte(nil), ring0.CommandLine()...)
+	ring0.HandBack()
+	p := boot.Parse(params, line)
 	for _, w := range p.Unknown {
 		say("not understood on the command line: ", w)
 	}
@@ -79,7 +81,7 @@ func root(p *boot.Params) *vfs.Mount {
 // rofs mounts the image on the disk.
 func rofs(disk dev.Disk, size int64) *vfs.Mount {
 	// Frames in a row, because the Go heap is slow with what is large.
-	cache := mem.AllocContig(segments * segmentSize / mem.PageSize)
+	cache := mem.AllocContig(segments*segmentSize/mem.PageSize, abi.OwnDevice)
 	if cache == 0 {
 		fail("no memory")
 	}
@@ -113,7 +115,7 @@ func archive(p *boot.Params, what string, b []byte) *vfs.Mount {
 // readAll reads the disk into frames.
 func readAll(disk dev.Disk, size int64) []byte {
 	pages := (size + mem.PageSize - 1) / mem.PageSize
-	f := vfs.AllocRun(int(max(pages, 1)))
+	f := vfs.AllocRun(int(max(pages, 1)), abi.OwnInitrd)
 	if f == 0 {
 		fail("archive: it does not fit into memory: give the machine more --memory")
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
@@ -219,7 +220,7 @@ func idle() error {
 // program maps a page with code at 0x400000 and a page to write at 0x500000 and returns a context that starts it.
 func program(code string) (*ring0.Context, *mem.Space, error) {
 	s, ok := mem.NewSpace()
-	text, data := mem.Alloc(), mem.Alloc()
+	text, data := mem.Alloc(abi.OwnApp), mem.Alloc(abi.OwnApp)
 	if !ok || text == 0 || data == 0 || !s.Map(0x400000, text, mem.Exec) || !s.Map(0x500000, data, mem.Write) {
 		return nil, nil, errors.New("no memory")
 	}

@@ -2,6 +2,7 @@ package rofsfs
 
 import (
 	"github.com/firstlight-boot/firstlight/blockcache"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/rofs/format"
@@ -132,15 +133,15 @@ func pagesOf(size int) int { return (size + mem.PageSize - 1) / mem.PageSize }
 // Alloc implements blockcache.Store.
 func (fs *FS) Alloc(size int) (m blockcache.Memory, ok bool) {
 	count := pagesOf(size)
-	if f := vfs.AllocRun(count); f != 0 {
+	if f := vfs.AllocRun(count, abi.OwnCache); f != 0 {
 		return blockcache.Memory{Frames: uint64(f)}, true
 	}
 	list := make([]mem.Frame, 0, count)
 	for range count {
-		f := vfs.AllocDirty()
+		f := vfs.AllocDirty(abi.OwnCache)
 		if f == 0 {
 			for _, f := range list {
-				mem.Free(f)
+				mem.Free(f, abi.OwnCache)
 			}
 			return m, false
 		}
@@ -161,13 +162,13 @@ func (fs *FS) Alloc(size int) (m blockcache.Memory, ok bool) {
 func (fs *FS) Free(m blockcache.Memory, size int) {
 	if m.Frames&1 == 0 {
 		for i := range pagesOf(size) {
-			mem.Free(mem.Frame(m.Frames + uint64(i*mem.PageSize)))
+			mem.Free(mem.Frame(m.Frames+uint64(i*mem.PageSize)), abi.OwnCache)
 		}
 		return
 	}
 	list := &fs.scattered[m.Frames>>1]
 	for _, f := range *list {
-		mem.Free(f)
+		mem.Free(f, abi.OwnCache)
 	}
 	*list = nil
 }

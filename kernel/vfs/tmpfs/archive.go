@@ -3,6 +3,7 @@ package tmpfs
 import (
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
@@ -22,7 +23,7 @@ func Load(f *ramfs.FS, disk []byte) error {
 		r := &a.runs[i]
 		for k, n := range r.users {
 			if n == 0 {
-				mem.Free(r.frame(k))
+				mem.Free(r.frame(k), abi.OwnInitrd)
 			}
 		}
 	}
@@ -67,7 +68,7 @@ func (a *archive) pages(b []byte) (r *run, from, to int) {
 // Make implements newc.Memory, as do the others.
 func (a *archive) Make(n int) []byte {
 	pages := (n + mem.PageSize - 1) / mem.PageSize
-	f := vfs.AllocRun(max(pages, 1))
+	f := vfs.AllocRun(max(pages, 1), abi.OwnInitrd)
 	if f == 0 {
 		return nil
 	}
@@ -80,7 +81,7 @@ func (a *archive) Cut(b []byte, n int) {
 	r, _, _ := a.pages(b[:1])
 	keep := (n + mem.PageSize - 1) / mem.PageSize
 	for k := keep; k < len(r.users); k++ {
-		mem.Free(r.frame(k))
+		mem.Free(r.frame(k), abi.OwnInitrd)
 	}
 	r.users = r.users[:keep]
 }
@@ -100,7 +101,7 @@ func (a *archive) Release(b []byte) {
 			continue
 		}
 		if r.users[k]--; r.users[k] == 0 {
-			mem.Free(r.frame(k))
+			mem.Free(r.frame(k), abi.OwnInitrd)
 		}
 	}
 }
@@ -112,5 +113,6 @@ func (a *archive) Adopt(b []byte) ramfs.Page {
 	}
 	r, k, _ := a.pages(b)
 	r.users[k] = adopted
+	mem.Give(1, abi.OwnInitrd, abi.OwnFiles)
 	return ramfs.Page(r.frame(k))
 }

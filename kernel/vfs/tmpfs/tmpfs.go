@@ -3,6 +3,7 @@
 package tmpfs
 
 import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
@@ -38,12 +39,12 @@ type frames struct{}
 
 func (frames) Alloc(dirty bool) ramfs.Page {
 	if dirty {
-		return ramfs.Page(vfs.AllocDirty())
+		return ramfs.Page(vfs.AllocDirty(abi.OwnFiles))
 	}
-	return ramfs.Page(vfs.AllocPage())
+	return ramfs.Page(vfs.AllocPage(abi.OwnFiles))
 }
 
-func (frames) Free(p ramfs.Page)         { mem.Free(mem.Frame(p)) }
+func (frames) Free(p ramfs.Page)         { mem.Free(mem.Frame(p), abi.OwnFiles) }
 func (frames) Bytes(p ramfs.Page) []byte { return mem.Frame(p).Bytes(mem.PageSize) }
 func (frames) Room(size int) bool        { return vfs.Room((size + mem.PageSize - 1) / mem.PageSize) }
 
