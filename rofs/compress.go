@@ -26,8 +26,8 @@ const (
 // levels are the lowest, the highest and the default level of the codecs that have any.
 var levels = map[Codec][3]int{LZ4HC: {1, 12, 9}, Zstd: {1, 22, 3}}
 
-// depths are the places that LZ4HC looks at for each position, by level - 1.
-var depths = [...]int{1, 1, 2, 3, 4, 6, 8, 10, 12, 16, 64, 256}
+// depths are the places that LZ4HC looks at where a longer match may be, by level - 1.
+var depths = [...]int{0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256}
 
 // Codecs lists all codecs. The first is the default.
 func Codecs() []Codec { return []Codec{LZ4, LZ4HC, Zstd, None} }
@@ -116,10 +116,11 @@ func (c *compressor) compress(in, buf []byte) (out, newBuf []byte, codec uint8) 
 		return buf, buf, format.CodecZstd
 	}
 	buf = buf[:room]
-	// What the fast way cannot compress at all the slow one hardly can.
-	n := c.fast.Compress(buf, in)
-	if n > 0 && c.hc != nil {
+	n := 0
+	if c.hc != nil {
 		n = c.hc.Compress(buf, in)
+	} else {
+		n = c.fast.Compress(buf, in)
 	}
 	if n == 0 {
 		return in, buf, format.CodecRaw

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/firstlight-boot/firstlight/rofs/lz4block"
 )
 
 type codec interface{ Compress(dst, src []byte) int }
@@ -111,6 +113,10 @@ func check(t *testing.T, c codec, src []byte) {
 	if m, err := lz4.UncompressBlock(dst[:n], got); err != nil || m != len(src) || !bytes.Equal(got, src) {
 		t.Fatalf("%d bytes come back as %d, %v", len(src), m, err)
 	}
+	clear(got)
+	if m := lz4block.Decode(got, dst[:n]); m != len(src) || !bytes.Equal(got, src) {
+		t.Fatalf("%d bytes come back as %d from our decoder", len(src), m)
+	}
 	exact := make([]byte, n)
 	if m := c.Compress(exact, src); m != n || !bytes.Equal(exact, dst[:n]) {
 		t.Errorf("%d bytes: %d the second time, into just enough room, not %d", len(src), m, n)
@@ -121,7 +127,7 @@ func check(t *testing.T, c codec, src []byte) {
 }
 
 func TestPierrecReads(t *testing.T) {
-	for _, c := range []codec{new(Fast), &Fast{Min: 8}, &Optimal{Depth: 16}, &Optimal{Depth: 1}} {
+	for _, c := range []codec{new(Fast), &Fast{Min: 8}, &Optimal{Depth: 16}, &Optimal{}} {
 		for _, src := range inputs() {
 			check(t, c, src)
 		}
@@ -167,11 +173,106 @@ func TestMin(t *testing.T) {
 	}
 }
 
+// words returns n bytes of text of few words.
+func words(n int) []byte {
+	r := rand.New(rand.NewPCG(3, 4))
+	b := make([]byte, 0, n+16)
+	for len(b) < n {
+		b = fmt.Appendf(b, "%x ", 0x9e3779b97f4a7c15*uint64(r.IntN(300))>>(4*r.IntN(14)))
+	}
+	return b[:n]
+}
+
+// TestBounds has sizes around those at which a segment, the offsets and a cluster end.
+func TestBounds(t *testing.T) {
+	o := &Optimal{Depth: 4}
+	src := words(1<<20 + 40)
+	for _, at := range []int{segment, 2 * segment, 1 << 16, 1<<16 + segment, 1 << 17, 1 << 20} {
+		for n := at - 20; n <= at+20; n++ {
+			if n > 1<<16+20 && n%10 != 0 {
+				continue
+			}
+			check(t, o, src[:n])
+			// The same, and then what the start has once more.
+			check(t, o, append(src[:n-20:n-20], src[:20]...))
+		}
+	}
+}
+
+// possible returns the length of the shortest block there is.
+func possible(src []byte) int {
+	// least is by position behind a match and the literals before the next one: the bytes up to there.
+	n := len(src)
+	length := make([]int, n) // of the longest match
+	for i := range max(n-lastStart, 0) {
+		for p := range i {
+			length[i] = max(length[i], common(src, p, i, n-lastBytes))
+		}
+	}
+	least := make([]int, n+1) // by position: of what ends there with a match
+	for i := range least {
+		least[i] = 1 << 30
+	}
+	least[0] = 0
+	all := 1 << 30
+	for from := range n + 1 {
+		for i := from; i <= n; i++ {
+			literals := i - from
+			c := least[from] + 1 + literals
+			if literals >= 15 {
+				c += (literals-15)/255 + 1
+			}
+			if i == n {
+				all = min(all, c)
+				break
+			}
+			for l := minMatch; l <= length[i]; l++ {
+				c := c + 2
+				if l >= minMatch+15 {
+					c += (l-minMatch-15)/255 + 1
+				}
+				least[i+l] = min(least[i+l], c)
+			}
+		}
+	}
+	return all
+}
+
+func TestShortest(t *testing.T) {
+	got, want := 0, 0
+	o := &Optimal{Depth: 1000}
+	dst := make([]byte, 2000)
+	for n := 20; n < 600; n += 13 {
+		for _, src := range [][]byte{words(n), words(3 * n)[2*n:], words(500000)[400000:][:n]} {
+			got += o.Compress(dst, src)
+			want += possible(src)
+		}
+	}
+	if got > want*1004/1000 {
+		t.Errorf("%d bytes where %d are possible", got, want)
+	}
+}
+
+// TestAfterOthers has compressors make of some input what new ones make of it, whatever they had before.
+func TestAfterOthers(t *testing.T) {
+	used := &Optimal{Depth: 4}
+	used.Compress(make([]byte, 1000), words(300000)) // which does not fit
+	for _, src := range append(inputs(), words(100), words(5000), words(200000)) {
+		want, got := make([]byte, len(src)+1000), make([]byte, len(src)+1000)
+		want = want[:(&Optimal{Depth: 4}).Compress(want, src)]
+		if got = got[:used.Compress(got, src)]; !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: %d that are not the %d of a new one", len(src), len(got), len(want))
+		}
+	}
+}
+
 func FuzzCompress(f *testing.F) {
 	f.Add([]byte("abcabcabcabcabcabcabcabcabcabc"))
+	f.Add(bytes.Repeat([]byte("abcdefghijk-abcdefghi+abcdefghijklm"), 2000))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		check(t, new(Fast), src)
 		check(t, &Fast{Min: 9}, src)
+		check(t, &Optimal{}, src)
 		check(t, &Optimal{Depth: 4}, src)
 	})
 }
