@@ -11,33 +11,57 @@ const (
 	futexRequeue    = 3
 	futexCmpRequeue = 4
 	futexWakeOp     = 5
+	futexLockPI     = 6
+	futexUnlockPI   = 7
+	futexTrylockPI  = 8
 	futexWaitBitset = 9
 	futexWakeBitset = 10
+	futexLockPI2    = 13
 	futexPrivate    = 128
 	futexRealtime   = 256
 )
 
-// remove takes t out of the queue.
-func (q *queue) remove(t *thread) {
-	var prev *thread
-	for c := q.head; c != nil; prev, c = c, c.nextQueue {
-		if c != t {
-			continue
-		}
-		if prev == nil {
-			q.head = c.nextQueue
-		} else {
-			prev.nextQueue = c.nextQueue
-		}
-		if q.tail == c {
-			q.tail = prev
-		}
-		c.nextQueue = nil
-		return
-	}
+// Bits of the word of a futex that tells its owner, which is a thread's number.
+const (
+	futexWaiters = 1 << 31
+	futexDied    = 1 << 30
+	futexOwner   = futexDied - 1
+)
+
+// futexKey says what a futex is: its address in the program's memory, or its place in the file that is mapped there and
+// shared, lest two mappings of one page are two futexes. at is odd, as no futex's address is: the zero key is none.
+type futexKey struct {
+	file vfs.Node
+	at   uint64
 }
 
-// A futex is known by its address: there is one address space. Two mappings of one shared page are two futexes.
+// futexBuckets is how many queues there are, so that a program of many locks does not search all that wait for any.
+const futexBuckets = 32
+
+func (p *process) futexKey(addr uint64, private bool) futexKey {
+	if !private {
+		if a := p.mm.areas.find(addr); a != nil && a.file != nil && a.kind&areaShared != 0 {
+			return futexKey{a.file.Node, a.page(addr)*pageSize + addr%pageSize | 1}
+		}
+	}
+	return futexKey{at: addr | 1}
+}
+
+func (p *process) futexQueue(k futexKey) *queue { return &p.futexes[(k.at>>2^k.at>>12)%futexBuckets] }
+
+// waitFutex blocks t until somebody wakes the futex; bits are those that a wake must have one of, 0 for the owner's handing over.
+func (p *process) waitFutex(t *thread, addr uint64, k futexKey, bits uint32, deadline uint64, onSignal vfs.Errno) int64 {
+	p.block(t, deadline, -int64(vfs.ETIMEDOUT), onSignal)
+	t.futex, t.futexBits, t.futexAddr = k, bits, addr
+	p.futexQueue(k).push(t)
+	return 0
+}
+
+func (p *process) unqueueFutex(t *thread) {
+	p.futexQueue(t.futex).remove(t)
+	t.futex = futexKey{}
+}
+
 func (p *process) futex(t *thread, addr, op, val, timeout, addr2, val3 uint64) int64 {
 	if addr%4 != 0 {
 		return -int64(vfs.EINVAL)
@@ -46,18 +70,37 @@ func (p *process) futex(t *thread, addr, op, val, timeout, addr2, val3 uint64) i
 		return -int64(vfs.EFAULT)
 	}
 	bits := ^uint32(0)
-	cmd := op &^ (futexPrivate | futexRealtime)
+	cmd := op & 127
+	private, realtime := op&futexPrivate != 0, op&futexRealtime != 0
 	switch cmd {
 	case futexWaitBitset, futexWakeBitset:
 		if bits = uint32(val3); bits == 0 {
 			return -int64(vfs.EINVAL)
 		}
 	}
+	if realtime && cmd != futexWaitBitset && cmd != futexLockPI2 {
+		return -int64(vfs.ENOSYS)
+	}
+	k := p.futexKey(addr, private)
 	switch cmd {
 	case futexWait, futexWaitBitset:
-		return p.futexWait(t, addr, uint32(val), timeout, bits, cmd == futexWaitBitset, op&futexRealtime != 0)
+		var deadline uint64
+		onSignal := eRestartSys
+		if timeout != 0 {
+			d, err := p.getTime(timeout)
+			if err != 0 {
+				return -int64(err)
+			}
+			if cmd == futexWaitBitset {
+				deadline = absoluteTime(d, realtime)
+			} else {
+				deadline = after(d)
+			}
+			onSignal = eRestartBlock
+		}
+		return p.futexWait(t, addr, private, uint32(val), bits, deadline, onSignal)
 	case futexWake, futexWakeBitset:
-		return p.futexWake(addr, int32(val), bits)
+		return p.futexWake(k, int32(val), bits)
 	case futexRequeue, futexCmpRequeue:
 		if addr2%4 != 0 {
 			return -int64(vfs.EINVAL)
@@ -75,28 +118,28 @@ func (p *process) futex(t *thread, addr, op, val, timeout, addr2, val3 uint64) i
 				return -int64(vfs.EAGAIN)
 			}
 		}
-		return p.futexRequeue(addr, addr2, int32(val), int32(timeout))
+		return p.futexRequeue(k, p.futexKey(addr2, private), int32(val), int32(timeout))
 	case futexWakeOp:
-		return p.futexWakeOp(addr, addr2, int32(val), int32(timeout), uint32(val3))
+		return p.futexWakeOp(k, addr2, private, int32(val), int32(timeout), uint32(val3))
+	case futexLockPI, futexLockPI2:
+		var deadline uint64
+		if timeout != 0 {
+			d, err := p.getTime(timeout)
+			if err != 0 {
+				return -int64(err)
+			}
+			deadline = absoluteTime(d, realtime || cmd == futexLockPI)
+		}
+		return p.lockOwned(t, addr, k, deadline, false)
+	case futexTrylockPI:
+		return p.lockOwned(t, addr, k, 0, true)
+	case futexUnlockPI:
+		return p.unlockOwned(t, addr, k)
 	}
 	return -int64(vfs.ENOSYS)
 }
 
-func (p *process) futexWait(t *thread, addr uint64, val uint32, timeout uint64, bits uint32, absolute, realtime bool) int64 {
-	var deadline uint64
-	onSignal := eRestartSys
-	if timeout != 0 {
-		d, err := p.getTime(timeout)
-		if err != 0 {
-			return -int64(err)
-		}
-		if absolute {
-			deadline = absoluteTime(d, realtime)
-		} else {
-			deadline = after(d)
-			onSignal = vfs.EINTR
-		}
-	}
+func (p *process) futexWait(t *thread, addr uint64, private bool, val, bits uint32, deadline uint64, onSignal vfs.Errno) int64 {
 	v, ok := p.mm.get32(addr)
 	if !ok {
 		return -int64(vfs.EFAULT)
@@ -104,19 +147,18 @@ func (p *process) futexWait(t *thread, addr uint64, val uint32, timeout uint64, 
 	if v != val {
 		return -int64(vfs.EAGAIN)
 	}
-	p.block(t, deadline, -int64(vfs.ETIMEDOUT), onSignal)
-	t.futexAt, t.futexBits = addr, bits
-	p.futexes.push(t)
-	return 0
+	t.futexValue, t.private = val, private
+	return p.waitFutex(t, addr, p.futexKey(addr, private), bits, deadline, onSignal)
 }
 
 // futexWake wakes up to limit threads, at least one, in the order in which they came.
-func (p *process) futexWake(addr uint64, limit int32, bits uint32) int64 {
+func (p *process) futexWake(k futexKey, limit int32, bits uint32) int64 {
 	woken := int64(0)
-	for t := p.futexes.head; t != nil; {
+	q := p.futexQueue(k)
+	for t := q.head; t != nil; {
 		next := t.nextQueue
-		if t.futexAt == addr && t.futexBits&bits != 0 {
-			p.futexes.remove(t)
+		if t.futexBits&bits != 0 && t.futex == k {
+			p.unqueueFutex(t)
 			p.ready(t, 0)
 			if woken++; woken >= int64(limit) {
 				break
@@ -127,22 +169,28 @@ func (p *process) futexWake(addr uint64, limit int32, bits uint32) int64 {
 	return woken
 }
 
-func (p *process) futexRequeue(from, to uint64, wake, move int32) int64 {
+func (p *process) futexRequeue(from, to futexKey, wake, move int32) int64 {
 	n := int64(0)
 	if wake > 0 {
 		n = p.futexWake(from, wake, ^uint32(0))
 	}
-	for t := p.futexes.head; t != nil && move > 0; t = t.nextQueue {
-		if t.futexAt == from {
-			t.futexAt = to
+	for t := p.futexQueue(from).head; t != nil && move > 0; {
+		next := t.nextQueue
+		if t.futexBits != 0 && t.futex == from {
+			if from != to {
+				p.unqueueFutex(t)
+				t.futex = to
+				p.futexQueue(to).push(t)
+			}
 			move--
 			n++
 		}
+		t = next
 	}
 	return n
 }
 
-func (p *process) futexWakeOp(addr, addr2 uint64, wake, wake2 int32, op uint32) int64 {
+func (p *process) futexWakeOp(k futexKey, addr2 uint64, private bool, wake, wake2 int32, op uint32) int64 {
 	if addr2%4 != 0 {
 		return -int64(vfs.EINVAL)
 	}
@@ -191,9 +239,9 @@ func (p *process) futexWakeOp(addr, addr2 uint64, wake, wake2 int32, op uint32) 
 	default:
 		return -int64(vfs.ENOSYS)
 	}
-	n := p.futexWake(addr, wake, ^uint32(0))
+	n := p.futexWake(k, wake, ^uint32(0))
 	if holds {
-		n += p.futexWake(addr2, wake2, ^uint32(0))
+		n += p.futexWake(p.futexKey(addr2, private), wake2, ^uint32(0))
 	}
 	return n
 }
@@ -213,19 +261,16 @@ func (p *process) releaseRobust(t *thread) {
 	}
 	const (
 		limit    = 2048 // entries, against a list that runs in a circle
-		waiters  = 1 << 31
-		died     = 1 << 30
-		tidMask  = died - 1
-		priority = 1 // bit of an entry's address
+		priority = 1    // bit of the address of an entry that is handed over by its owner, which leaveOwned does
 	)
 	leave := func(e uint64) {
 		at := e&^priority + offset
 		v, ok := p.mm.get32(at)
-		if !ok || at%4 != 0 || v&tidMask != uint32(t.tid) {
+		if !ok || at%4 != 0 || v&futexOwner != uint32(t.tid) {
 			return
 		}
-		if p.mm.put32(at, v&waiters|died) && v&waiters != 0 {
-			p.futexWake(at, 1, ^uint32(0))
+		if p.mm.put32(at, v&futexWaiters|futexDied) && v&futexWaiters != 0 {
+			p.futexWake(p.futexKey(at, false), 1, ^uint32(0))
 		}
 	}
 	for range limit {

@@ -141,7 +141,7 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 		return p.wait(t, f)
 	}
 	if err == vfs.EPIPE && write {
-		p.postTo(t, sigInfo{sig: sigPipe, code: siUser, sent: true})
+		p.postTo(t, sigInfo{sig: sigPipe, code: siUser, fields: sentBy})
 	}
 	if sum > 0 || err == 0 {
 		return int64(sum)
@@ -170,6 +170,9 @@ func (p *process) moveSpan(f *vfs.File, s span, pos uint64, write bool) (done ui
 	access := uint32(protWrite)
 	if write {
 		access = protRead
+	}
+	if _, ok := f.Node.(*signalFile); ok { // whole records, wherever pages end
+		s.size = min(s.size, uint64(len(p.small)))
 	}
 	if at := s.va % pageSize; f.Kind != vfs.TypeReg && s.size <= uint64(len(p.small)) && at+s.size > pageSize || s.size == 0 {
 		return p.moveSmall(f, s, pos, write)
@@ -254,7 +257,7 @@ func (p *process) sendfile(t *thread, outFD, inFD, offAt, count uint64) int64 {
 		return p.wait(t, out)
 	}
 	if err == vfs.EPIPE {
-		p.postTo(t, sigInfo{sig: sigPipe, code: siUser, sent: true})
+		p.postTo(t, sigInfo{sig: sigPipe, code: siUser, fields: sentBy})
 	}
 	if offAt == 0 {
 		in.Pos = pos

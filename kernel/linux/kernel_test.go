@@ -30,12 +30,12 @@ func TestLayFrame(t *testing.T) {
 
 func TestSigInfo(t *testing.T) {
 	var b [sigInfoSize]byte
-	s := sigInfo{sig: sigSegv, code: segvAccErr, addr: 0x123456789}
+	s := sigInfo{sig: sigSegv, code: segvAccErr, fields: [4]uint64{0x123456789}}
 	s.put(b[:])
 	if le32(b[0:]) != 11 || le32(b[8:]) != 2 || le64(b[16:]) != 0x123456789 {
 		t.Errorf("fault: %x", b[:32])
 	}
-	s = sigInfo{sig: 10, code: siTkill, sent: true}
+	s = sigInfo{sig: 10, code: siTkill, fields: sentBy}
 	s.put(b[:])
 	if le32(b[0:]) != 10 || int32(le32(b[8:])) != -6 || le32(b[16:]) != 1 || le32(b[20:]) != 0 {
 		t.Errorf("sent: %x", b[:32])

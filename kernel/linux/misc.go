@@ -162,38 +162,51 @@ func (p *process) prctl(t *thread, op, a, b uint64) int64 {
 
 // Resources of getrlimit(2).
 const (
-	rlimitStack  = 3
-	rlimitCore   = 4
-	rlimitNofile = 7
-	numRlimits   = 16
+	rlimitStack      = 3
+	rlimitCore       = 4
+	rlimitNofile     = 7
+	rlimitSigpending = 11
+	numRlimits       = 16
 )
 
-// rlimit is the same for all who ask: nothing but files and the stack is limited, and what the program sets is ignored.
+// setLimits sets the limits that a program begins with. Of those that it sets itself only that of pending signals has an
+// effect; those of files and the stack stay as they are.
+func (p *process) setLimits() {
+	for i := range p.limits {
+		p.limits[i] = [2]uint64{^uint64(0), ^uint64(0)}
+	}
+	p.limits[rlimitStack][0] = stackSize
+	p.limits[rlimitCore][0] = 0
+	p.limits[rlimitNofile] = [2]uint64{maxFiles, maxFiles}
+	p.limits[rlimitSigpending] = [2]uint64{maxPending, maxPending}
+}
+
 func (p *process) rlimit(which, set, old uint64) int64 {
 	if which >= numRlimits {
 		return -int64(vfs.EINVAL)
 	}
 	var b [16]byte
+	was := p.limits[which]
 	if set != 0 {
 		if !p.mm.copyIn(b[:], set) {
 			return -int64(vfs.EFAULT)
 		}
-		if le64(b[:]) > le64(b[8:]) {
+		cur, most := le64(b[:]), le64(b[8:])
+		if cur > most {
 			return -int64(vfs.EINVAL)
+		}
+		switch which {
+		case rlimitStack, rlimitNofile:
+		case rlimitSigpending: // the kernel's memory is not the program's to give
+			cur, most = min(cur, maxPending), min(most, maxPending)
+			fallthrough
+		default:
+			p.limits[which] = [2]uint64{cur, most}
 		}
 	}
 	if old != 0 {
-		cur, most := ^uint64(0), ^uint64(0)
-		switch which {
-		case rlimitStack:
-			cur = stackSize
-		case rlimitCore:
-			cur = 0
-		case rlimitNofile:
-			cur, most = maxFiles, maxFiles
-		}
-		set64(b[:], cur)
-		set64(b[8:], most)
+		set64(b[:], was[0])
+		set64(b[8:], was[1])
 		if !p.mm.copyOut(old, b[:]) {
 			return -int64(vfs.EFAULT)
 		}
@@ -201,33 +214,46 @@ func (p *process) rlimit(which, set, old uint64) int64 {
 	return 0
 }
 
-func (p *process) getrusage(who, addr uint64) int64 {
-	if w := int32(who); w != 0 && w != 1 && w != -1 {
+func (p *process) getrusage(t *thread, who, addr uint64) int64 {
+	const self, children, ofThread = 0, -1, 1
+	var b [144]byte
+	switch int32(who) {
+	case self:
+		t = nil
+	case ofThread:
+	case children:
+		if !p.mm.copyOut(addr, b[:]) {
+			return -int64(vfs.EFAULT)
+		}
+		return 0
+	default:
 		return -int64(vfs.EINVAL)
 	}
-	var b [144]byte
-	if int32(who) != -1 {
-		now := ring0.Nanotime()
-		set64(b[0:], now/1e9)
-		set64(b[8:], now%1e9/1000)
-		set64(b[32:], p.mm.pages*pageSize/1024)
-	}
+	user, sys := p.cpuOf(t)
+	set64(b[0:], user/1e9)
+	set64(b[8:], user%1e9/1000)
+	set64(b[16:], sys/1e9)
+	set64(b[24:], sys%1e9/1000)
+	set64(b[32:], p.mm.pages*pageSize/1024)
 	if !p.mm.copyOut(addr, b[:]) {
 		return -int64(vfs.EFAULT)
 	}
 	return 0
 }
 
+// times answers with the time since the kernel began, in ticks.
 func (p *process) times(addr uint64) int64 {
-	ticks := ring0.Nanotime() / (1e9 / clockTick)
+	const tick = 1e9 / clockTick
 	if addr != 0 {
 		var b [32]byte
-		set64(b[:], ticks)
+		user, sys := p.cpuOf(nil)
+		set64(b[:], user/tick)
+		set64(b[8:], sys/tick)
 		if !p.mm.copyOut(addr, b[:]) {
 			return -int64(vfs.EFAULT)
 		}
 	}
-	return int64(ticks)
+	return int64(ring0.Nanotime() / tick)
 }
 
 func (p *process) sysinfo(addr uint64) int64 {

@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
 )
@@ -42,8 +41,8 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 	case procfs.Stat:
 		size, resident := p.mm.memoryStats()
 		t.Str("1 (").Str(p.comm()).Str(") R 0 1 1 0 -1 0 0 0 0 0 ")
-		ticks := ring0.Nanotime() / (1e9 / clockTick)
-		t.Dec(ticks).Str(" 0 0 0 20 0 ").Dec(uint64(p.numTh)).Str(" 0 0 ")
+		user, sys := p.cpuOf(nil)
+		t.Dec(user / (1e9 / clockTick)).Str(" ").Dec(sys / (1e9 / clockTick)).Str(" 0 0 20 0 ").Dec(uint64(p.numTh)).Str(" 0 0 ")
 		t.Dec(size * pageSize).Str(" ").Dec(resident).Str(" 18446744073709551615 0 0 ").Dec(stackTop)
 		t.Str(" 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 ").Dec(p.mm.brk.start).Str(" ").Dec(p.argStart).Str(" ").Dec(p.argEnd)
 		t.Str(" ").Dec(p.envStart).Str(" ").Dec(p.envEnd).Str(" 0\n")

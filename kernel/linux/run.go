@@ -15,7 +15,6 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs/devfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/tmpfs"
-	"runtime"
 )
 
 // Config says what to run.
@@ -46,19 +45,32 @@ type process struct {
 	missing                            []uint16 // numbers of calls that were named on the console
 
 	threads *thread // ring of all threads
+	leader  *thread // the first thread, which may be dead
 	numTh   int
 	lastTID int
 	current *thread
-	run     queue  // threads that are ready
-	futexes queue  // threads that wait for a futex, the longest first
-	wakeAt  uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
 	entries uint64 // times that ring 3 was entered
-	slice   uint64 // end of the current thread's time slice; 0: it has no end
+
+	woken      queue  // threads that are ready since their wait ended: they go first
+	run        queue  // all others that are ready
+	wokenTicks uint64 // that those have had since one of the others ran
+	hurry      bool   // a thread's time came: the running one makes way
+	wakeAt     uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
+	slice      uint64 // end of the current thread's time slice; 0: it has no end
+	stamp      uint64 // ring0.Ticks up to which the current thread's time is accounted
+	ended      cpuTime
+	cpuTimers  int // timers that count CPU time
+	futexes    [futexBuckets]queue
 
 	actions    [numSignals + 1]action
-	pending    []sigInfo // for the process as a whole
-	alarmAt    uint64    // Nanotime; 0: off
-	alarmEvery uint64
+	pending    sigQueue // for the process as a whole
+	queued     uint64   // signals in all queues
+	turn       *thread  // where the search for a thread that takes a signal begins
+	sigFiles   []*signalFile
+	limits     [numRlimits][2]uint64
+	itimers    [3]timer
+	timers     []*posixTimer
+	timerFiles []*timerFile
 	lastInode  uint64
 	epolls     []*epoll
 	spans      []span    // of the call being served
@@ -68,6 +80,7 @@ type process struct {
 // Run runs the program, and with its end ends the machine. It does not return.
 func Run(cfg Config) {
 	p := &process{verbose: cfg.Verbose, host: cfg.Hostname, args: cfg.Args, env: cfg.Env, umask: 0o022}
+	p.setLimits()
 	if p.host == "" {
 		p.host = "firstlight"
 	}
@@ -176,87 +189,6 @@ func (p *process) outOfMemory() {
 	t.Dec(total * 4).Str(" KiB; it is killed. Give the machine more --memory\n")
 	ring0.ConsoleWrite(t)
 	p.kill(sigKill)
-}
-
-// loop runs the threads. It ends only with the machine.
-func (p *process) loop() {
-	for {
-		t := p.run.pop()
-		if t == nil {
-			p.idle()
-			continue
-		}
-		p.current = t
-		p.slice = 0
-		p.runThread(t)
-	}
-}
-
-// idle waits for the next moment at which a thread wants to go on.
-func (p *process) idle() {
-	if p.wakeAt == 0 {
-		say("firstlight: deadlock: every thread of the program waits, and nothing can wake one; it is killed\n")
-		p.kill(sigKill)
-	}
-	ring0.Idle(p.wakeAt)
-	p.expire(ring0.Nanotime())
-}
-
-// yieldEvery is how many times ring 3 is entered before the Go runtime's own goroutines may run: the collector's above all, which
-// otherwise could only collect in what this goroutine allocates. A short program never gets there.
-const yieldEvery = 256
-
-// runThread runs t until it blocks, ends, or has had its share.
-func (p *process) runThread(t *thread) {
-	for {
-		if t.again {
-			t.again = false
-			p.syscall(t)
-		}
-		if t.state != running {
-			return
-		}
-		if len(p.pending)|len(t.pending) != 0 || t.restarts != 0 || t.restoreMask {
-			p.deliver(t)
-		}
-		if p.wakeAt != 0 || p.slice != 0 || p.run.head != nil {
-			now := ring0.Nanotime()
-			if p.wakeAt != 0 && now >= p.wakeAt {
-				p.expire(now)
-				if len(p.pending)|len(t.pending) != 0 {
-					continue
-				}
-			}
-			if p.run.head == nil {
-				p.slice = 0
-			} else if p.slice == 0 {
-				p.slice = now + timeSlice
-			} else if now >= p.slice {
-				p.run.push(t)
-				return
-			}
-		}
-		deadline := p.wakeAt
-		if p.slice != 0 && (deadline == 0 || p.slice < deadline) {
-			deadline = p.slice
-		}
-		ctx := t.ctx
-		if ctx.RIP >= userEnd {
-			p.force(t, sigSegv, segvMapErr, ctx.RIP)
-			continue
-		}
-		if p.entries++; p.entries%yieldEvery == 0 {
-			runtime.Gosched()
-		}
-		switch trap := ring0.Enter(ctx, deadline); trap {
-		case ring0.TrapSyscall:
-			t.nr = ctx.RAX
-			p.syscall(t)
-		case ring0.TrapTimeslice:
-		default:
-			p.exception(t, trap)
-		}
-	}
 }
 
 // Exception vectors (Intel SDM volume 3, 6.3.1).

@@ -1,14 +1,18 @@
 package linux
 
 import (
+	"math/bits"
+
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
 // Signals (include/uapi/asm/signal.h).
 const (
+	sigQuit    = 3
 	sigIll     = 4
 	sigTrap    = 5
+	sigAbrt    = 6
 	sigBus     = 7
 	sigFpe     = 8
 	sigKill    = 9
@@ -22,7 +26,12 @@ const (
 	sigTtin    = 21
 	sigTtou    = 22
 	sigUrg     = 23
+	sigXcpu    = 24
+	sigXfsz    = 25
+	sigVtalrm  = 26
+	sigProf    = 27
 	sigWinch   = 28
+	sigSys     = 31
 	firstRT    = 32 // from here on signals queue
 	numSignals = 64
 )
@@ -31,6 +40,7 @@ const (
 const (
 	siUser       = 0
 	siKernel     = 0x80
+	siTimer      = -2
 	siTkill      = -6
 	fpeIntDiv    = 1
 	fpeFloatDiv  = 3
@@ -51,24 +61,19 @@ const (
 	saRestart   = 0x10000000
 	saNoDefer   = 0x40000000
 	saResetHand = 0x80000000
+	saKnown     = 0x7 | 0x800 | saRestorer | saOnStack | saRestart | saNoDefer | saResetHand // what oldact tells
 
 	sigDfl = 0
 	sigIgn = 1
 )
 
-// Flags of sigaltstack.
-const (
-	ssOnStack    = 1
-	ssDisable    = 2
-	ssAutodisarm = 1 << 31
-	minAltStack  = 2048
-)
-
 // Results of a call that a signal interrupted, which never reach the program (include/linux/errno.h): made again if the
-// handler has SA_RESTART or there is none; made again if there is none.
+// handler has SA_RESTART or there is none; made again always; made again if there is none; gone on with, by restart_syscall, if there is none.
 const (
 	eRestartSys    vfs.Errno = 512
+	eRestartNoIntr vfs.Errno = 513
 	eRestartNoHand vfs.Errno = 514
+	eRestartBlock  vfs.Errno = 516
 )
 
 // action is what the program wants done with a signal.
@@ -76,12 +81,12 @@ type action struct {
 	handler, flags, restorer, mask uint64
 }
 
-// sigInfo is a signal on its way.
+// sigInfo is a signal on its way: a siginfo_t, whose fields above the code are a union of 32 bytes.
 type sigInfo struct {
 	sig, code int
-	addr      uint64 // of a fault; else the value that rt_sigqueueinfo sent
-	sent      bool   // by a process: siginfo tells its pid and uid
-	fault     bool
+	fields    [4]uint64
+	fault     bool        // of the thread's own doing: the exception's vector and error code belong to it
+	timer     *posixTimer // that expired: how often is known when the signal is delivered
 }
 
 const sigInfoSize = 128
@@ -91,113 +96,218 @@ func (s *sigInfo) put(b []byte) {
 	clear(b[:sigInfoSize])
 	set32(b, uint32(s.sig))
 	set32(b[8:], uint32(s.code))
-	if s.sent {
-		set32(b[16:], thePID)
-		set64(b[24:], s.addr)
-	} else {
-		set64(b[16:], s.addr)
+	for i, v := range s.fields {
+		set64(b[16+8*i:], v)
 	}
 }
+
+// sentBy is the union of a signal that a process sent: its pid, and user 0.
+var sentBy = [4]uint64{thePID}
 
 func bit(sig int) uint64 { return 1 << (sig - 1) }
 
-// unblockable signals cannot be masked, caught or ignored.
-const unblockable = 1<<(sigKill-1) | 1<<(sigStop-1)
+const (
+	// unblockable signals cannot be masked, caught or ignored.
+	unblockable = 1<<(sigKill-1) | 1<<(sigStop-1)
+	// stopping signals have no effect: nothing could continue the program.
+	stopping = 1<<(sigStop-1) | 1<<(sigTstp-1) | 1<<(sigTtin-1) | 1<<(sigTtou-1)
+	// harmless signals do nothing unless they are caught.
+	harmless = stopping | 1<<(sigChld-1) | 1<<(sigCont-1) | 1<<(sigUrg-1) | 1<<(sigWinch-1)
+	// dumping signals leave a core elsewhere, and a line on the console here.
+	dumping = synchronous | 1<<(sigQuit-1) | 1<<(sigAbrt-1) | 1<<(sigXcpu-1) | 1<<(sigXfsz-1)
+	// synchronous signals are taken before all others.
+	synchronous = 1<<(sigIll-1) | 1<<(sigTrap-1) | 1<<(sigBus-1) | 1<<(sigFpe-1) | 1<<(sigSegv-1) | 1<<(sigSys-1)
+)
 
-// ignored reports whether the signal would have no effect now. Stopping is not there: nothing could continue the program.
+// ignored reports whether the signal, delivered now, would have no effect.
 func (p *process) ignored(sig int) bool {
-	switch p.actions[sig].handler {
-	case sigIgn:
-		return true
-	case sigDfl:
-		switch sig {
-		case sigChld, sigCont, sigStop, sigTstp, sigTtin, sigTtou, sigUrg, sigWinch:
-			return true
-		}
-	}
-	return false
+	h := p.actions[sig].handler
+	return h == sigIgn || h == sigDfl && bit(sig)&harmless != 0
 }
 
-func add(list []sigInfo, s sigInfo) []sigInfo {
-	if s.sig < firstRT {
-		for i := range list {
-			if list[i].sig == s.sig {
-				return list
-			}
-		}
-	}
-	return append(list, s)
+// sigQueue holds signals that are pending, in the order in which they came; set is which.
+type sigQueue struct {
+	set  uint64
+	list []sigInfo
 }
 
-// maxPending bounds the queue of real-time signals, as RLIMIT_SIGPENDING does.
+// maxPending bounds the queued signals of all threads together: RLIMIT_SIGPENDING.
 const maxPending = 4096
 
-// post sends a signal to the process.
-func (p *process) post(s sigInfo) {
-	masked := true // by every thread
+// queue adds a signal; one below firstRT is pending once at most, besides those of timers. Without room a real-time signal with a value of its own is
+// refused; any other keeps its number, and loses what it says besides.
+func (p *process) queue(q *sigQueue, s sigInfo) bool {
+	if s.sig < firstRT && q.set&bit(s.sig) != 0 && s.timer == nil {
+		return true
+	}
+	if p.queued >= p.limits[rlimitSigpending][0] && !(s.sig < firstRT && s.code >= 0) && s.timer == nil {
+		if s.sig >= firstRT && s.code != siUser {
+			return false
+		}
+		q.set |= bit(s.sig)
+		return true
+	}
+	q.set |= bit(s.sig)
+	q.list = append(q.list, s)
+	p.queued++
+	return true
+}
+
+// take removes the next signal of set: a synchronous one, else the lowest number; of one number the oldest.
+func (p *process) take(q *sigQueue, set uint64) (s sigInfo, ok bool) {
+	set &= q.set
+	if set == 0 {
+		return s, false
+	}
+	if set&synchronous != 0 {
+		set &= synchronous
+	}
+	sig := lowest(set)
+	found, more := -1, false
+	for i := range q.list {
+		if q.list[i].sig != sig {
+			continue
+		}
+		if found >= 0 {
+			more = true
+			break
+		}
+		found = i
+	}
+	if !more {
+		q.set &^= bit(sig)
+	}
+	if found < 0 {
+		return sigInfo{sig: sig, code: siUser}, true
+	}
+	s = q.list[found]
+	copy(q.list[found:], q.list[found+1:])
+	q.list = q.list[:len(q.list)-1]
+	p.queued--
+	if s.timer != nil {
+		s.timer.taken(&s)
+	}
+	return s, true
+}
+
+// lowest returns the lowest signal of a set that is not empty.
+func lowest(set uint64) int { return bits.TrailingZeros64(set) + 1 }
+
+// discard drops what is pending of set.
+func (p *process) discard(set uint64) {
+	p.drop(&p.pending, set)
 	t := p.threads
 	for range p.numTh {
-		if (t.mask&^t.waitSet)&bit(s.sig) == 0 {
-			masked = false
-		}
-		t = t.next
-	}
-	if len(p.pending) >= maxPending || !masked && p.ignored(s.sig) && !p.awaited(s.sig) {
-		return
-	}
-	p.pending = add(p.pending, s)
-	// One thread takes it: the running one if it can, else the first that can.
-	if c := p.current; c != nil && c.state == running && c.mask&bit(s.sig) == 0 {
-		return
-	}
-	t = p.threads
-	for range p.numTh {
-		if p.poke(t, s.sig) {
-			return
-		}
+		p.drop(&t.pending, set)
 		t = t.next
 	}
 }
 
-func (p *process) awaited(sig int) bool {
-	t := p.threads
-	for range p.numTh {
-		if t.waitSet&bit(sig) != 0 {
-			return true
-		}
-		t = t.next
+func (p *process) drop(q *sigQueue, set uint64) {
+	if q.set&set == 0 {
+		return
 	}
-	return false
+	kept := q.list[:0]
+	for _, s := range q.list {
+		if bit(s.sig)&set == 0 {
+			kept = append(kept, s)
+		} else if p.queued--; s.timer != nil {
+			s.timer.queued = false
+		}
+	}
+	q.list = kept
+	q.set &^= set
+}
+
+// needless reports whether a signal that is sent can be forgotten at once, which t would take: it is ignored and t does
+// not hold it back.
+func (p *process) needless(t *thread, sig int) bool {
+	return p.ignored(sig) && (t.mask|t.waitSet)&bit(sig) == 0
+}
+
+// post sends a signal to the process, and reports whether there was room for it.
+func (p *process) post(s sigInfo) bool {
+	if s.sig == sigCont {
+		p.discard(stopping)
+	} else if bit(s.sig)&stopping != 0 {
+		p.discard(bit(sigCont))
+	}
+	if p.needless(p.leader, s.sig) {
+		return true
+	}
+	if !p.queue(&p.pending, s) {
+		return false
+	}
+	p.assign(bit(s.sig))
+	p.signalEvent()
+	return true
 }
 
 // postTo sends a signal to one thread.
-func (p *process) postTo(t *thread, s sigInfo) {
-	if len(t.pending) >= maxPending || p.ignored(s.sig) && (t.mask|t.waitSet)&bit(s.sig) == 0 {
-		return
-	}
-	t.pending = add(t.pending, s)
-	p.poke(t, s.sig)
-}
-
-// poke makes t notice a signal, and reports whether it will.
-func (p *process) poke(t *thread, sig int) bool {
-	if t.state == blocked && t.waitSet&bit(sig) != 0 {
-		p.ready(t, 0)
+func (p *process) postTo(t *thread, s sigInfo) bool {
+	if p.needless(t, s.sig) {
 		return true
 	}
-	if t.mask&bit(sig) != 0 {
+	if !p.queue(&t.pending, s) {
 		return false
 	}
+	if t.takes(bit(s.sig)) {
+		p.notify(t)
+	}
+	p.signalEvent()
+	return true
+}
+
+// takes reports whether t would take a signal of set that is pending.
+func (t *thread) takes(set uint64) bool { return set&^(t.mask&^t.waitSet) != 0 && t.state != dead }
+
+// assign finds the thread that takes a signal of set, which is pending for the process: the first thread if it does not hold
+// it back, else the next in turn that has none to take yet (Linux: complete_signal).
+func (p *process) assign(set uint64) {
+	wants := func(t *thread) bool { return t.takes(set) && (t == p.current || !t.notice) }
+	if wants(p.leader) {
+		p.notify(p.leader)
+		return
+	}
+	if p.turn == nil || p.turn.state == dead {
+		p.turn = p.threads
+	}
+	for range p.numTh {
+		t := p.turn
+		if wants(t) {
+			p.notify(t)
+			return
+		}
+		p.turn = t.next
+	}
+}
+
+// notify makes t look for signals before it goes on.
+func (p *process) notify(t *thread) {
+	t.notice = true
 	if t.state == blocked {
 		p.interrupt(t)
 	}
-	return true
+}
+
+// setMask changes what t holds back. Signals of the process that t was to take and now does not go to another.
+func (p *process) setMask(t *thread, mask uint64) {
+	mask &^= unblockable
+	more := mask &^ t.mask
+	t.mask = mask
+	if t.notice && more&p.pending.set != 0 && p.numTh > 1 {
+		p.assign(more & p.pending.set)
+	}
+	t.notice = t.takes(t.pending.set | p.pending.set)
 }
 
 // interrupt ends the call that t is blocked in.
 func (p *process) interrupt(t *thread) {
-	if t.futexAt != 0 {
-		p.futexes.remove(t)
+	if t.onSignal == eRestartBlock {
+		t.resume = resumption{t.deadline, t.remaining, t.futexAddr, t.futexValue, t.futexBits, t.private}
+	}
+	if t.futex.at != 0 {
+		p.unqueueFutex(t)
 	}
 	if t.remaining != 0 {
 		var left uint64
@@ -205,6 +315,10 @@ func (p *process) interrupt(t *thread) {
 			left = t.deadline - now
 		}
 		p.putTime(t.remaining, left)
+	}
+	if t.waitSet != 0 { // the call is made again and finds the signal
+		p.ready(t, 0)
+		return
 	}
 	t.retry = false
 	if t.progress != 0 {
@@ -214,60 +328,55 @@ func (p *process) interrupt(t *thread) {
 	p.ready(t, -int64(t.onSignal))
 }
 
-// take removes the next signal of set from a list.
-func take(list *[]sigInfo, set uint64) (s sigInfo, ok bool) {
-	for i := range *list {
-		if s = (*list)[i]; set&bit(s.sig) != 0 {
-			*list = append((*list)[:i], (*list)[i+1:]...)
-			return s, true
-		}
-	}
-	return s, false
-}
-
 // next takes the next signal of set that is pending for t.
 func (p *process) next(t *thread, set uint64) (s sigInfo, ok bool) {
-	if s, ok = take(&t.pending, set); ok {
+	if s, ok = p.take(&t.pending, set); ok {
 		return s, ok
 	}
-	return take(&p.pending, set)
+	return p.take(&p.pending, set)
 }
 
-// deliver is called before t returns to the program: it runs the handler of one signal, if there is one to run, and ends what
-// a call has left to do.
+// deliver is called before t returns to the program: it makes t go on in the handlers of its signals, the last one's first, and
+// ends what a call has left to do.
 func (p *process) deliver(t *thread) {
-	for {
+	for t.notice {
 		s, ok := p.next(t, ^t.mask)
-		if ok && p.ignored(s.sig) {
-			continue
+		if !ok {
+			t.notice = false
+			break
 		}
-		if ok {
+		if !p.ignored(s.sig) {
 			p.handle(t, &s)
-			return
 		}
-		if t.restarts != 0 {
-			t.callAgain()
+	}
+	if t.restarts != 0 {
+		t.callAgain(t.restarts)
+	}
+	if t.restoreMask {
+		t.restoreMask = false
+		p.setMask(t, t.oldMask)
+		if t.notice {
+			p.deliver(t)
 		}
-		if !t.restoreMask {
-			return
-		}
-		t.mask, t.restoreMask = t.oldMask, false
 	}
 }
 
-// callAgain makes the program repeat its call: the instruction is two bytes long.
-func (t *thread) callAgain() {
+// callAgain makes the program repeat its call, or go on with one that sleeps: the instruction is two bytes long.
+func (t *thread) callAgain(how vfs.Errno) {
 	t.ctx.RIP -= 2
 	t.ctx.RAX = t.nr
+	if how == eRestartBlock {
+		t.ctx.RAX = nrRestart
+	}
 	t.restarts = 0
 }
 
 // force delivers a fault, which can be neither ignored nor put off.
 func (p *process) force(t *thread, sig, code int, addr uint64) {
-	s := sigInfo{sig: sig, code: code, addr: addr, fault: true}
+	s := sigInfo{sig: sig, code: code, fields: [4]uint64{addr}, fault: true}
 	if a := &p.actions[sig]; a.handler == sigIgn || t.mask&bit(sig) != 0 {
 		*a = action{}
-		t.mask &^= bit(sig)
+		p.setMask(t, t.mask&^bit(sig))
 	}
 	p.handle(t, &s)
 }
@@ -276,13 +385,10 @@ func (p *process) force(t *thread, sig, code int, addr uint64) {
 func (p *process) handle(t *thread, s *sigInfo) {
 	a := p.actions[s.sig]
 	if a.handler == sigDfl {
-		if s.fault {
-			p.sayFault(t, s)
-		}
-		p.kill(s.sig)
+		p.killBy(t, s)
 	}
-	if t.restarts == eRestartSys && a.flags&saRestart != 0 {
-		t.callAgain()
+	if t.restarts == eRestartNoIntr || t.restarts == eRestartSys && a.flags&saRestart != 0 {
+		t.callAgain(t.restarts)
 	} else if t.restarts != 0 {
 		t.ctx.RAX = errno(vfs.EINTR)
 		t.restarts = 0
@@ -292,39 +398,52 @@ func (p *process) handle(t *thread, s *sigInfo) {
 		mask, t.restoreMask = t.oldMask, false
 	}
 	if a.flags&saResetHand != 0 {
-		p.actions[s.sig] = action{}
+		p.actions[s.sig].handler = sigDfl
 	}
 	if a.flags&saRestorer == 0 || !p.pushFrame(t, &a, s, mask) {
+		// There is no room for the frame. A handler of SIGSEGV that has a stack of its own may do something about it.
 		bad := sigInfo{sig: sigSegv, code: siKernel, fault: true}
-		p.sayFault(t, &bad)
-		p.kill(sigSegv)
+		if s.sig == sigSegv {
+			p.killBy(t, &bad)
+		}
+		t.mask = mask
+		p.force(t, sigSegv, siKernel, 0)
+		return
 	}
-	t.mask |= a.mask
+	mask = t.mask | a.mask
 	if a.flags&saNoDefer == 0 {
-		t.mask |= bit(s.sig)
+		mask |= bit(s.sig)
 	}
-	t.mask &^= unblockable
+	p.setMask(t, mask)
 }
 
 func errno(e vfs.Errno) uint64 { return uint64(-int64(e)) }
 
-// sayFault tells on the console what no log of the program will.
-func (p *process) sayFault(t *thread, s *sigInfo) {
-	var l vfs.Text
-	l.Str("firstlight: the program is killed by ").Str(signalName(s.sig)).Str(" at 0x").Hex(t.ctx.RIP, 1)
-	if s.sig == sigSegv || s.sig == sigBus {
-		l.Str(", address 0x").Hex(s.addr, 1)
+// killBy ends the program as the signal's default action does. What would leave a core is told on the console, as no log of
+// the program will.
+func (p *process) killBy(t *thread, s *sigInfo) {
+	if bit(s.sig)&dumping != 0 {
+		var l vfs.Text
+		l.Str("firstlight: the program is killed by ").Str(signalName(s.sig)).Str(" at 0x").Hex(t.ctx.RIP, 1)
+		if s.fault && (s.sig == sigSegv || s.sig == sigBus) {
+			l.Str(", address 0x").Hex(s.fields[0], 1)
+		}
+		l.Str("\n")
+		ring0.ConsoleWrite(l)
 	}
-	l.Str("\n")
-	ring0.ConsoleWrite(l)
+	p.kill(s.sig)
 }
 
 func signalName(sig int) string {
 	switch sig {
+	case sigQuit:
+		return "SIGQUIT"
 	case sigIll:
 		return "SIGILL"
 	case sigTrap:
 		return "SIGTRAP"
+	case sigAbrt:
+		return "SIGABRT"
 	case sigBus:
 		return "SIGBUS"
 	case sigFpe:
@@ -335,396 +454,4 @@ func signalName(sig int) string {
 	var t vfs.Text
 	t.Str("signal ").Dec(uint64(sig))
 	return string(t)
-}
-
-// The frame of a handler (arch/x86/include/asm/sigframe.h, rt_sigframe; uapi/asm/ucontext.h and sigcontext.h): return
-// address, ucontext, siginfo. Offsets in bytes from the frame's start.
-const (
-	frUC       = 8
-	frFlags    = frUC + 0
-	frStack    = frUC + 16 // stack_t: sp, flags, size
-	frRegs     = frUC + 40 // r8…r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, segments, err, trapno, oldmask, cr2
-	frFP       = frRegs + 184
-	frMask     = frUC + 296
-	frInfo     = frUC + 304
-	frSize     = frInfo + sigInfoSize
-	fxSize     = 512
-	redZone    = 128
-	ucFlags    = 2 | 4 // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
-	fxReserved = 464   // from here on software's; zero says that no extended state follows
-	fxMXCSR    = 24
-	fxMask     = 28
-
-	rflagsUser   = 0x10000 | 0x40000 | 0x800 | 0x400 | 0x100 | 0x80 | 0x40 | 0x10 | 4 | 1 // RF AC OF DF TF SF ZF AF PF CF
-	rflagsAlways = 0x202                                                                  // interrupts on, and the bit that is always 1
-)
-
-func (t *thread) onAltStack(sp uint64) bool {
-	return sp > t.altStack.sp && sp-t.altStack.sp <= t.altStack.size
-}
-
-// layFrame returns where the frame and the FXSAVE image of a handler go that interrupts a thread with stack pointer sp, or
-// begins the alternate stack at its end.
-func layFrame(sp uint64) (frame, fx uint64) {
-	fx = (sp - fxSize) &^ 63
-	return (fx-frSize)&^15 - 8, fx
-}
-
-// pushFrame sets t up to run a handler; mask is what its return restores.
-func (p *process) pushFrame(t *thread, a *action, s *sigInfo, mask uint64) bool {
-	c := t.ctx
-	sp := c.RSP - redZone
-	if a.flags&saOnStack != 0 && t.altStack.flags&ssDisable == 0 && t.altStack.size != 0 && !t.onAltStack(c.RSP) {
-		sp = t.altStack.sp + t.altStack.size
-	}
-	frame, fx := layFrame(sp)
-	if frame > sp || !userRange(frame, frSize) { // the stack pointer was anywhere
-		return false
-	}
-	var b [frSize]byte
-	set64(b[:], a.restorer)
-	set64(b[frFlags:], ucFlags)
-	set64(b[frStack:], t.altStack.sp)
-	set32(b[frStack+8:], t.altStack.flags)
-	set64(b[frStack+16:], t.altStack.size)
-	for i, r := range [...]uint64{c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15, c.RDI, c.RSI, c.RBP, c.RBX, c.RDX,
-		c.RAX, c.RCX, c.RSP, c.RIP, c.RFLAGS} {
-		set64(b[frRegs+8*i:], r)
-	}
-	set16(b[frRegs+144:], uint16(c.CS))
-	set16(b[frRegs+150:], uint16(c.SS))
-	if s.fault {
-		set64(b[frRegs+152:], c.ErrorCode)
-		set64(b[frRegs+160:], c.Vector)
-		if s.sig == sigSegv || s.sig == sigBus {
-			set64(b[frRegs+176:], s.addr)
-		}
-	}
-	set64(b[frRegs+168:], mask)
-	set64(b[frFP:], fx)
-	set64(b[frMask:], mask)
-	s.put(b[frInfo:])
-	clear(c.FX[fxReserved:])
-	if !p.mm.copyOut(fx, c.FX[:]) || !p.mm.copyOut(frame, b[:]) {
-		return false
-	}
-	if t.altStack.flags&ssAutodisarm != 0 {
-		t.altStack.sp, t.altStack.size, t.altStack.flags = 0, 0, ssDisable
-	}
-	initFX(&c.FX)
-	c.RSP, c.RIP = frame, a.handler
-	c.RDI, c.RSI, c.RDX, c.RAX = uint64(s.sig), frame+frInfo, frame+frUC, 0
-	c.RFLAGS = c.RFLAGS&^(0x400|0x100|0x10000) | rflagsAlways
-	return true
-}
-
-// initFX is the floating-point state of a new program: all exceptions masked, 64-bit precision.
-func initFX(fx *[fxSize]byte) {
-	mask := le32(fx[fxMask:])
-	clear(fx[:])
-	set16(fx[:], 0x37f)
-	set32(fx[fxMXCSR:], 0x1f80)
-	set32(fx[fxMask:], mask)
-}
-
-// sigreturn undoes pushFrame. The program may have edited the frame as it likes: what comes back is made harmless.
-func (p *process) sigreturn(t *thread) int64 {
-	c := t.ctx
-	frame := c.RSP - 8 // the handler's return took the return address
-	var b [frSize]byte
-	if !p.mm.copyIn(b[:], frame) {
-		p.force(t, sigSegv, siKernel, 0)
-		return int64(c.RAX)
-	}
-	fx := le64(b[frFP:])
-	if fx == 0 {
-		initFX(&c.FX)
-	} else if !p.mm.copyIn(c.FX[:], fx) {
-		initFX(&c.FX)
-		p.force(t, sigSegv, siKernel, 0)
-		return int64(c.RAX)
-	}
-	cleanFX(&c.FX)
-	for i, r := range [...]*uint64{&c.R8, &c.R9, &c.R10, &c.R11, &c.R12, &c.R13, &c.R14, &c.R15, &c.RDI, &c.RSI, &c.RBP, &c.RBX,
-		&c.RDX, &c.RAX, &c.RCX, &c.RSP, &c.RIP} {
-		*r = le64(b[frRegs+8*i:])
-	}
-	c.RFLAGS = le64(b[frRegs+8*17:])&rflagsUser | rflagsAlways
-	c.Vector = 0 // not as from a system call, which would take RCX and R11 for itself
-	t.mask = le64(b[frMask:]) &^ unblockable
-	t.altStack.sp, t.altStack.flags, t.altStack.size = le64(b[frStack:]), le32(b[frStack+8:])&(ssDisable|ssAutodisarm), le64(b[frStack+16:])
-	return int64(c.RAX)
-}
-
-// cleanFX clears the bits of MXCSR that would fault when loaded.
-func cleanFX(fx *[fxSize]byte) {
-	const usual = 0xffff // every x86-64 CPU since 2004 has them all; FXRSTOR checks against the CPU's own mask
-	set32(fx[fxMXCSR:], le32(fx[fxMXCSR:])&usual)
-}
-
-// System calls.
-
-func (p *process) rtSigaction(sig, act, old, size uint64) int64 {
-	if size != 8 || sig < 1 || sig > numSignals || act != 0 && bit(int(sig))&unblockable != 0 {
-		return -int64(vfs.EINVAL)
-	}
-	var b [32]byte
-	a := &p.actions[sig]
-	was := *a
-	if act != 0 {
-		if !p.mm.copyIn(b[:], act) {
-			return -int64(vfs.EFAULT)
-		}
-		*a = action{le64(b[:]), le64(b[8:]), le64(b[16:]), le64(b[24:])}
-		if p.ignored(int(sig)) {
-			p.discard(int(sig))
-		}
-	}
-	if old != 0 {
-		set64(b[:], was.handler)
-		set64(b[8:], was.flags)
-		set64(b[16:], was.restorer)
-		set64(b[24:], was.mask)
-		if !p.mm.copyOut(old, b[:]) {
-			return -int64(vfs.EFAULT)
-		}
-	}
-	return 0
-}
-
-func (p *process) discard(sig int) {
-	for ok := true; ok; {
-		_, ok = take(&p.pending, bit(sig))
-	}
-	t := p.threads
-	for range p.numTh {
-		for ok := true; ok; {
-			_, ok = take(&t.pending, bit(sig))
-		}
-		t = t.next
-	}
-}
-
-func (p *process) rtSigprocmask(t *thread, how, set, old, size uint64) int64 {
-	if size != 8 {
-		return -int64(vfs.EINVAL)
-	}
-	was := t.mask
-	if set != 0 {
-		m, ok := p.mm.get64(set)
-		if !ok {
-			return -int64(vfs.EFAULT)
-		}
-		switch how {
-		case 0:
-			t.mask |= m
-		case 1:
-			t.mask &^= m
-		case 2:
-			t.mask = m
-		default:
-			return -int64(vfs.EINVAL)
-		}
-		t.mask &^= unblockable
-	}
-	if old != 0 && !p.mm.put64(old, was) {
-		return -int64(vfs.EFAULT)
-	}
-	return 0
-}
-
-func (p *process) rtSigpending(t *thread, set, size uint64) int64 {
-	if size > 8 {
-		return -int64(vfs.EINVAL)
-	}
-	var m uint64
-	for _, s := range t.pending {
-		m |= bit(s.sig)
-	}
-	for _, s := range p.pending {
-		m |= bit(s.sig)
-	}
-	var b [8]byte
-	set64(b[:], m&t.mask)
-	if !p.mm.copyOut(set, b[:size]) {
-		return -int64(vfs.EFAULT)
-	}
-	return 0
-}
-
-// setMaskFor makes set the mask for the duration of a call that waits; it is restored when the call returns, or by the
-// return of the handler that ended it.
-func (p *process) setMaskFor(t *thread, set uint64) bool {
-	if t.restoreMask { // the call is made again
-		return true
-	}
-	m, ok := p.mm.get64(set)
-	if ok {
-		t.oldMask, t.restoreMask = t.mask, true
-		t.mask = m &^ unblockable
-	}
-	return ok
-}
-
-// deliverable reports whether t has a signal to take now.
-func (p *process) deliverable(t *thread) bool {
-	for _, s := range t.pending {
-		if t.mask&bit(s.sig) == 0 && !p.ignored(s.sig) {
-			return true
-		}
-	}
-	for _, s := range p.pending {
-		if t.mask&bit(s.sig) == 0 && !p.ignored(s.sig) {
-			return true
-		}
-	}
-	return false
-}
-
-func (p *process) rtSigsuspend(t *thread, set, size uint64) int64 {
-	if size != 8 {
-		return -int64(vfs.EINVAL)
-	}
-	if !p.setMaskFor(t, set) {
-		return -int64(vfs.EFAULT)
-	}
-	return p.pause(t)
-}
-
-func (p *process) pause(t *thread) int64 {
-	if p.deliverable(t) {
-		return -int64(eRestartNoHand)
-	}
-	return p.block(t, 0, 0, eRestartNoHand)
-}
-
-func (p *process) rtSigtimedwait(t *thread, set, info, timeout, size uint64) int64 {
-	if size != 8 {
-		return -int64(vfs.EINVAL)
-	}
-	m, ok := p.mm.get64(set)
-	if !ok {
-		return -int64(vfs.EFAULT)
-	}
-	m &^= unblockable
-	t.waitSet = 0
-	if s, ok := p.next(t, m); ok {
-		if info != 0 {
-			var b [sigInfoSize]byte
-			s.put(b[:])
-			if !p.mm.copyOut(info, b[:]) {
-				return -int64(vfs.EFAULT)
-			}
-		}
-		return int64(s.sig)
-	}
-	if p.deliverable(t) {
-		return -int64(vfs.EINTR)
-	}
-	if t.timedOut {
-		return -int64(vfs.EAGAIN)
-	}
-	deadline := t.deadline
-	if !t.waiting && timeout != 0 {
-		d, err := p.getTime(timeout)
-		if err != 0 {
-			return -int64(err)
-		}
-		if d == 0 {
-			return -int64(vfs.EAGAIN)
-		}
-		deadline = after(d)
-	}
-	p.block(t, deadline, 0, vfs.EINTR)
-	t.retry = true
-	t.waitSet = m
-	return 0
-}
-
-func (p *process) sigaltstack(t *thread, ss, old uint64) int64 {
-	var b [24]byte
-	was := t.altStack
-	on := t.onAltStack(t.ctx.RSP)
-	if ss != 0 {
-		if !p.mm.copyIn(b[:], ss) {
-			return -int64(vfs.EFAULT)
-		}
-		sp, flags, size := le64(b[:]), le32(b[8:]), le64(b[16:])
-		switch mode := flags &^ ssAutodisarm; {
-		case on:
-			return -int64(vfs.EPERM)
-		case mode == ssDisable:
-			sp, size = 0, 0
-		case mode != 0 && mode != ssOnStack:
-			return -int64(vfs.EINVAL)
-		case size < minAltStack:
-			return -int64(vfs.ENOMEM)
-		default:
-			flags &= ssAutodisarm
-		}
-		t.altStack.sp, t.altStack.flags, t.altStack.size = sp, flags, size
-	}
-	if old != 0 {
-		flags := was.flags
-		if on {
-			flags |= ssOnStack
-		}
-		set64(b[:], was.sp)
-		set32(b[8:], flags)
-		set32(b[12:], 0)
-		set64(b[16:], was.size)
-		if !p.mm.copyOut(old, b[:]) {
-			return -int64(vfs.EFAULT)
-		}
-	}
-	return 0
-}
-
-// sendSignal is kill: pid 0 and -1 mean the only process there is.
-func (p *process) sendSignal(pid int64, sig uint64) int64 {
-	if pid != thePID && pid != 0 && pid != -1 && pid != -thePID {
-		return -int64(vfs.ESRCH)
-	}
-	if sig > numSignals {
-		return -int64(vfs.EINVAL)
-	}
-	if sig != 0 {
-		p.post(sigInfo{sig: int(sig), code: siUser, sent: true})
-	}
-	return 0
-}
-
-func (p *process) tgkill(tgid, tid int64, sig uint64) int64 {
-	if sig > numSignals || tgid <= 0 || tid <= 0 {
-		return -int64(vfs.EINVAL)
-	}
-	t := p.byTID(int(tid))
-	if t == nil || tgid != thePID {
-		return -int64(vfs.ESRCH)
-	}
-	if sig != 0 {
-		p.postTo(t, sigInfo{sig: int(sig), code: siTkill, sent: true})
-	}
-	return 0
-}
-
-// queueInfo is rt_sigqueueinfo and rt_tgsigqueueinfo (t is not nil).
-func (p *process) queueInfo(t *thread, sig, info uint64) int64 {
-	var b [32]byte
-	if sig > numSignals {
-		return -int64(vfs.EINVAL)
-	}
-	if !p.mm.copyIn(b[:], info) {
-		return -int64(vfs.EFAULT)
-	}
-	if sig == 0 {
-		return 0
-	}
-	s := sigInfo{sig: int(sig), code: int(int32(le32(b[8:]))), addr: le64(b[24:]), sent: true}
-	if t != nil {
-		p.postTo(t, s)
-	} else {
-		p.post(s)
-	}
-	return 0
 }

@@ -9,6 +9,7 @@ import (
 const (
 	nrRtSigreturn = 15
 	nrFork        = 57
+	nrRestart     = 219
 )
 
 // syscall serves the call that t is in. Unless t has to wait, the call then has its result.
@@ -112,7 +113,7 @@ func (p *process) call(t *thread) int64 {
 		}
 		return p.selectFiles(t, a, b, d, e, limited, ns)
 	case 24: // sched_yield
-		if p.run.head != nil {
+		if p.run.head != nil || p.woken.head != nil {
 			p.slice = 1 // long over
 		}
 		return 0
@@ -224,7 +225,7 @@ func (p *process) call(t *thread) int64 {
 	case 97: // getrlimit
 		return p.rlimit(a, 0, b)
 	case 98: // getrusage
-		return p.getrusage(a, b)
+		return p.getrusage(t, a, b)
 	case 99: // sysinfo
 		return p.sysinfo(a)
 	case 100: // times
@@ -338,17 +339,29 @@ func (p *process) call(t *thread) int64 {
 	case 218: // set_tid_address
 		t.clearTID = a
 		return int64(t.tid)
+	case nrRestart: // restart_syscall
+		return p.restart(t)
 	case 221: // fadvise64
 		if p.file(a) == nil {
 			return neg(vfs.EBADF)
 		}
 		return 0
+	case 222: // timer_create
+		return p.timerCreate(t, a, b, d)
+	case 223: // timer_settime
+		return p.timerSettime(a, b, d, e)
+	case 224: // timer_gettime
+		return p.timerGettime(a, b)
+	case 225: // timer_getoverrun
+		return p.timerOverrun(a)
+	case 226: // timer_delete
+		return p.timerDelete(a)
 	case 227: // clock_settime
 		return neg(vfs.EPERM)
 	case 228: // clock_gettime
-		return p.clockGettime(a, b)
+		return p.clockGettime(t, a, b)
 	case 229: // clock_getres
-		return p.clockGetres(a, b)
+		return p.clockGetres(t, a, b)
 	case 230: // clock_nanosleep
 		return p.clockNanosleep(t, a, b, d, e)
 	case 231: // exit_group
@@ -429,10 +442,20 @@ func (p *process) call(t *thread) int64 {
 		}
 		limited, ns := milliseconds(e)
 		return p.epollWait(t, a, b, d, limited, ns)
+	case 282: // signalfd
+		return p.signalfd(a, b, d, 0)
+	case 283: // timerfd_create
+		return p.timerfdCreate(a, b)
 	case 284: // eventfd
 		return p.eventfd2(a, 0)
 	case 285: // fallocate
 		return p.fallocate(a, b, d, e)
+	case 286: // timerfd_settime
+		return p.timerfdSettime(a, b, d, e)
+	case 287: // timerfd_gettime
+		return p.timerfdGettime(a, b)
+	case 289: // signalfd4
+		return p.signalfd(a, b, d, e)
 	case 290: // eventfd2
 		return p.eventfd2(a, b)
 	case 291: // epoll_create1

@@ -5,9 +5,6 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
-// timeSlice is how long a thread runs, in nanoseconds, while others could.
-const timeSlice = 5e6
-
 // maxThreads bounds the memory that a program can make the kernel spend on threads.
 const maxThreads = 16384
 
@@ -35,58 +32,46 @@ type thread struct {
 	retry      bool      // the call is made again when woken, else it has its result
 	onFile     bool
 	file       vfs.Node // onFile: the file waited for, nil for several
-	futexAt    uint64
-	futexBits  uint32
+	futex      futexKey // that it waits for
+	futexBits  uint32   // of a wake that it waits for; 0: it waits to own the futex
+	futexValue uint32
+	futexAddr  uint64
+	private    bool
 	nextQueue  *thread
+	urgent     bool   // it runs because its wait ended
+	left       uint64 // nanoseconds of its slice that it has not had
+	cpu        cpuTime
 	next, prev *thread // ring of all threads
 
 	mask        uint64 // signal n is bit n-1
 	oldMask     uint64 // mask to restore after a call that waits with another; valid if restoreMask
 	restoreMask bool
 	waitSet     uint64 // signals that sigtimedwait takes
-	pending     []sigInfo
-	altStack    struct {
-		sp, size uint64
-		flags    uint32
-	}
-	clearTID   uint64
-	robustList uint64
-	name       [16]byte
-	remaining  uint64    // address of nanosleep's second argument, 0 for none
-	progress   uint64    // bytes that the waiting call has moved already
-	restarts   vfs.Errno // eRestartSys or eRestartNoHand: what the call that is over ended with
+	pending     sigQueue
+	notice      bool // there may be a signal to take before the program goes on
+	altStack    altStack
+	clearTID    uint64
+	robustList  uint64
+	name        [16]byte
+	remaining   uint64 // address of nanosleep's second argument, 0 for none
+	resume      resumption
+	progress    uint64    // bytes that the waiting call has moved already
+	restarts    vfs.Errno // one of eRestart…: what the call that is over ended with
 }
 
-// queue holds threads that are ready to run.
-type queue struct{ head, tail *thread }
-
-func (q *queue) push(t *thread) {
-	t.nextQueue = nil
-	if q.tail == nil {
-		q.head = t
-	} else {
-		q.tail.nextQueue = t
-	}
-	q.tail = t
-}
-
-func (q *queue) pop() *thread {
-	t := q.head
-	if t != nil {
-		if q.head = t.nextQueue; q.head == nil {
-			q.tail = nil
-		}
-		t.nextQueue = nil
-	}
-	return t
+// resumption is what restart_syscall goes on with: a sleep, or the wait for a futex, until a moment.
+type resumption struct {
+	deadline, remaining, futex uint64
+	value, bits                uint32
+	private                    bool
 }
 
 // newThread adds a thread that runs ctx. The caller makes it ready.
 func (p *process) newThread(ctx *ring0.UserContext) *thread {
 	p.lastTID++
 	t := &thread{tid: p.lastTID, ctx: ctx, name: p.name}
-	t.altStack.flags = ssDisable
 	if p.threads == nil {
+		p.leader = t
 		t.next, t.prev = t, t
 		p.threads = t
 	} else {
@@ -112,8 +97,9 @@ func (p *process) byTID(tid int) *thread {
 // endThread is exit(2): the last thread ends the program.
 func (p *process) endThread(t *thread, code int) {
 	p.releaseRobust(t)
+	p.leaveOwned(t)
 	if t.clearTID != 0 && p.mm.put32(t.clearTID, 0) {
-		p.futexWake(t.clearTID, 1, ^uint32(0))
+		p.futexWake(p.futexKey(t.clearTID, false), 1, ^uint32(0))
 	}
 	if p.numTh == 1 {
 		p.exit(code)
@@ -124,8 +110,13 @@ func (p *process) endThread(t *thread, code int) {
 		p.threads = t.next
 	}
 	p.numTh--
-	if len(t.pending) > 0 {
-		t.pending = nil
+	p.account(&t.cpu.sys)
+	p.ended.user.nanos += t.cpu.user.read()
+	p.ended.sys.nanos += t.cpu.sys.read()
+	p.endTimers(t)
+	p.drop(&t.pending, ^uint64(0))
+	if t.notice && p.pending.set&^t.mask != 0 {
+		p.assign(p.pending.set &^ t.mask)
 	}
 }
 
@@ -136,10 +127,8 @@ func (p *process) block(t *thread, deadline uint64, onTimeout int64, onSignal vf
 	t.deadline = deadline
 	t.onTimeout = onTimeout
 	t.onSignal = onSignal
-	t.retry, t.onFile, t.file, t.futexAt = false, false, nil, 0
-	if deadline != 0 && (p.wakeAt == 0 || deadline < p.wakeAt) {
-		p.wakeAt = deadline
-	}
+	t.retry, t.onFile, t.file, t.futex, t.futexAddr = false, false, nil, futexKey{}, 0
+	p.wakeAt = sooner(p.wakeAt, deadline)
 	return 0
 }
 
@@ -158,7 +147,7 @@ func (p *process) ready(t *thread, result int64) {
 	} else {
 		p.finish(t, result)
 	}
-	p.run.push(t)
+	p.woken.push(t)
 }
 
 // finish gives a call its result.
@@ -166,7 +155,7 @@ func (p *process) finish(t *thread, result int64) {
 	t.ctx.RAX = uint64(result)
 	t.waiting, t.timedOut, t.retry = false, false, false
 	t.deadline, t.waitSet, t.remaining, t.progress = 0, 0, 0, 0
-	if e := vfs.Errno(-result); e == eRestartSys || e == eRestartNoHand {
+	if e := vfs.Errno(-result); e >= eRestartSys && e <= eRestartBlock {
 		t.restarts = e
 	}
 }
@@ -192,37 +181,21 @@ func (p *process) fileEvent(node vfs.Node) {
 // expire wakes all whose time has come, and finds the next moment at which that happens.
 func (p *process) expire(now uint64) {
 	p.wakeAt = 0
-	soonest := func(at uint64) {
-		if p.wakeAt == 0 || at < p.wakeAt {
-			p.wakeAt = at
-		}
-	}
 	t := p.threads
 	for range p.numTh {
 		if t.state == blocked && t.deadline != 0 {
 			if t.deadline <= now {
 				t.timedOut = true
-				if t.futexAt != 0 {
-					p.futexes.remove(t)
+				if t.futex.at != 0 {
+					p.unqueueFutex(t)
 				}
+				p.hurry = true
 				p.ready(t, t.onTimeout)
 			} else {
-				soonest(t.deadline)
+				p.wakeAt = sooner(p.wakeAt, t.deadline)
 			}
 		}
 		t = t.next
 	}
-	if p.alarmAt != 0 {
-		if p.alarmAt <= now {
-			if p.alarmEvery == 0 {
-				p.alarmAt = 0
-			} else {
-				p.alarmAt += (now-p.alarmAt)/p.alarmEvery*p.alarmEvery + p.alarmEvery
-			}
-			p.post(sigInfo{sig: sigAlrm, code: siKernel})
-		}
-		if p.alarmAt != 0 {
-			soonest(p.alarmAt)
-		}
-	}
+	p.expireTimers(now)
 }

@@ -15,22 +15,57 @@ const (
 	clockRealtimeCoarse  = 5
 	clockMonotonicCoarse = 6
 	clockBoottime        = 7
+	clockRealtimeAlarm   = 8
+	clockBoottimeAlarm   = 9
 	clockTAI             = 11
 )
 
-// clock reads a clock in nanoseconds. The program's CPU time is the time since the kernel began: it has the machine to
-// itself, and its waits are counted in.
-func clock(id uint64) (uint64, bool) {
+// clockOwner reports whether there is a clock, and whose CPU time it counts: nil is the process's, or that of the world.
+// The clock of a process or a thread, as clock_getcpuclockid makes it, is the complement of its number times 8, a bit that
+// says which of the two, and what to count: 0 is all of it, 1 the program's own instructions, 2 the time that it ran.
+func (p *process) clockOwner(t *thread, id uint64) (owner *thread, ok bool) {
+	const perThread = 4
+	switch c := int32(id); {
+	case c == clockThread:
+		return t, true
+	case c >= 0:
+		return nil, c <= clockBoottimeAlarm || c == clockTAI
+	case c&3 == 3:
+		return nil, false // of a file: a clock device
+	case c&perThread == 0:
+		pid := ^c >> 3
+		return nil, pid == 0 || pid == thePID
+	case ^c>>3 == 0:
+		return t, true
+	default:
+		owner = p.byTID(int(^c >> 3))
+		return owner, owner != nil
+	}
+}
+
+// cpuClock reads a clock that counts CPU time.
+func (p *process) cpuClock(id uint64, owner *thread) uint64 {
+	user, sys := p.cpuOf(owner)
+	if c := int32(id); c < 0 && c&3 == 1 {
+		return user
+	}
+	return user + sys
+}
+
+// clock reads a clock in nanoseconds.
+func (p *process) clock(t *thread, id uint64) (uint64, bool) {
+	owner, ok := p.clockOwner(t, id)
+	switch {
+	case !ok:
+		return 0, false
+	case countsCPU(id):
+		return p.cpuClock(id, owner), true
+	}
 	switch int32(id) {
-	case clockRealtime, clockRealtimeCoarse, clockTAI:
+	case clockRealtime, clockRealtimeCoarse, clockRealtimeAlarm, clockTAI:
 		return ring0.Walltime(), true
-	case clockMonotonic, clockMonotonicRaw, clockMonotonicCoarse, clockBoottime, clockProcess, clockThread:
-		return ring0.Nanotime(), true
 	}
-	if int32(id) < 0 { // the CPU clock of a process or thread: pthread_getcpuclockid
-		return ring0.Nanotime(), true
-	}
-	return 0, false
+	return ring0.Nanotime(), true
 }
 
 // forever is the longest time that getTime returns, 292 years.
@@ -95,19 +130,19 @@ func absoluteTime(t uint64, wall bool) uint64 {
 	return max(t, 1)
 }
 
-func (p *process) clockGettime(id, addr uint64) int64 {
-	t, ok := clock(id)
+func (p *process) clockGettime(t *thread, id, addr uint64) int64 {
+	now, ok := p.clock(t, id)
 	if !ok {
 		return -int64(vfs.EINVAL)
 	}
-	if !p.putTime(addr, t) {
+	if !p.putTime(addr, now) {
 		return -int64(vfs.EFAULT)
 	}
 	return 0
 }
 
-func (p *process) clockGetres(id, addr uint64) int64 {
-	if _, ok := clock(id); !ok {
+func (p *process) clockGetres(t *thread, id, addr uint64) int64 {
+	if _, ok := p.clockOwner(t, id); !ok {
 		return -int64(vfs.EINVAL)
 	}
 	if addr != 0 && !p.putTime(addr, 1) {
@@ -135,90 +170,39 @@ func (p *process) timeCall(addr uint64) int64 {
 
 func (p *process) clockNanosleep(t *thread, id, flags, req, rem uint64) int64 {
 	const absolute = 1
-	if _, ok := clock(id); !ok || int32(id) == clockThread {
+	if _, ok := p.clockOwner(t, id); !ok || int32(id) == clockThread {
 		return -int64(vfs.EINVAL)
+	}
+	switch c := int32(id); {
+	case countsCPU(id), c == clockMonotonicRaw, c == clockRealtimeCoarse, c == clockMonotonicCoarse:
+		return -int64(vfs.EOPNOTSUPP)
 	}
 	d, err := p.getTime(req)
 	if err != 0 {
 		return -int64(err)
 	}
 	if flags&absolute != 0 {
-		wall := int32(id) == clockRealtime || int32(id) == clockTAI
-		return p.block(t, absoluteTime(d, wall), 0, eRestartNoHand)
+		return p.block(t, absoluteTime(d, isWall(id) || int32(id) == clockRealtimeAlarm), 0, eRestartNoHand)
 	}
 	if d == 0 {
 		return 0
 	}
-	p.block(t, after(d), 0, vfs.EINTR)
+	p.block(t, after(d), 0, eRestartBlock)
 	t.remaining = rem
 	return 0
 }
 
-// setitimer knows the real-time timer.
-func (p *process) setitimer(which, val, old uint64) int64 {
-	if which != 0 {
-		if which > 2 {
-			return -int64(vfs.EINVAL)
-		}
-		return -int64(vfs.EOPNOTSUPP)
+// restart goes on with a sleep that a signal without a handler interrupted.
+func (p *process) restart(t *thread) int64 {
+	r := t.resume
+	t.resume = resumption{}
+	switch {
+	case r.futex != 0:
+		return p.futexWait(t, r.futex, r.private, r.value, r.bits, r.deadline, eRestartBlock)
+	case r.deadline != 0:
+		p.block(t, r.deadline, 0, eRestartBlock)
+		t.remaining = r.remaining
+		return 0
 	}
-	if val == 0 {
-		return -int64(vfs.EFAULT)
-	}
-	every, err := p.getTimeval(val)
-	if err != 0 {
-		return -int64(err)
-	}
-	first, err := p.getTimeval(val + 16)
-	if err != 0 {
-		return -int64(err)
-	}
-	if old != 0 {
-		if r := p.getitimer(0, old); r != 0 {
-			return r
-		}
-	}
-	p.setAlarm(first, every)
-	return 0
-}
-
-// setAlarm makes SIGALRM come in first nanoseconds and then again and again; 0 is never.
-func (p *process) setAlarm(first, every uint64) {
-	p.alarmAt, p.alarmEvery = 0, 0
-	if first != 0 {
-		p.alarmAt, p.alarmEvery = after(first), every
-		if p.wakeAt == 0 || p.alarmAt < p.wakeAt {
-			p.wakeAt = p.alarmAt
-		}
-	}
-}
-
-func (p *process) alarmLeft() uint64 {
-	if now := ring0.Nanotime(); p.alarmAt > now {
-		return p.alarmAt - now
-	}
-	if p.alarmAt != 0 {
-		return 1
-	}
-	return 0
-}
-
-func (p *process) getitimer(which, addr uint64) int64 {
-	if which > 2 {
-		return -int64(vfs.EINVAL)
-	}
-	var every, left uint64
-	if which == 0 {
-		every, left = p.alarmEvery, p.alarmLeft()
-	}
-	if !p.putTimeval(addr, every) || !p.putTimeval(addr+16, left) {
-		return -int64(vfs.EFAULT)
-	}
-	return 0
-}
-
-func (p *process) alarm(seconds uint64) int64 {
-	left := (p.alarmLeft() + 999999999) / 1e9
-	p.setAlarm(uint64(uint32(seconds))*1e9, 0)
-	return int64(left)
+	return -int64(vfs.EINTR)
 }

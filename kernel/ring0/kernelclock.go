@@ -65,6 +65,12 @@ func Nanotime() uint64 {
 	}
 }
 
+// Ticks reads the TSC, for what is counted often and read seldom.
+func Ticks() uint64 { return cpu.ReadTSC() }
+
+// Nanos turns ticks of the TSC into nanoseconds, as well as the frequency is known by now.
+func Nanos(ticks uint64) uint64 { return scale(ticks, clock.mult) }
+
 func scale(ticks, mult uint64) uint64 {
 	hi, lo := bits.Mul64(ticks, mult)
 	return hi<<32 | lo>>32

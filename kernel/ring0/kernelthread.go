@@ -54,6 +54,7 @@ func kernelIdle(t *thread, deadline uint64) *thread {
 		return t
 	}
 	t.irq = true
+	sliceEnd = 0 // nobody is in ring 3
 	return kernelWait(t, deadline, 0)
 }
 

@@ -76,8 +76,10 @@ func (c *Context) Init() {
 
 // Enter runs c in ring 3, in the active address space, until its next system call, exception, or the deadline (a Nanotime; 0 is none),
 // and returns which. The caller answers for the state: RIP and RSP must be canonical lower-half addresses, RFLAGS and MXCSR valid.
+// It may return TrapTimeslice too early: a deadline that is no longer wanted stays until it passes, since setting the timer
+// costs more than an interrupt now and then.
 func Enter(c *Context, deadline uint64) int {
-	if deadline != sliceEnd || sliceExpired {
+	if sliceExpired || deadline != 0 && (sliceEnd == 0 || deadline < sliceEnd) {
 		syscall(sysSlice, deadline, 0)
 	}
 	c.CS, c.SS = userCS, userSS
