@@ -1,0 +1,131 @@
+// Package zfsmod writes ZFS pools on the host, without ZFS in the host's kernel, and reads them back. docs/zfs.md describes what
+// it writes.
+package zfsmod
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/tree"
+	"github.com/firstlight-boot/firstlight/zfsmod/format"
+	"github.com/firstlight-boot/firstlight/zfsmod/zap"
+)
+
+// Config says what kind of pool to write. The zero value is every default.
+type Config struct {
+	// Compat names who shall read the pool: openzfs-2.1 (the default), osv, freebsd9 or legacy-23.
+	Compat string
+	// Pool is its name; empty is "firstlight", or "osv" for osv.
+	Pool string
+	// Ashift is the base-2 logarithm of the smallest block, 9 to 16; 0 is 9.
+	Ashift uint
+	// Free is the least room that is left for more, in bytes.
+	Free int64
+}
+
+// compat is what a group of readers understands.
+type compat struct {
+	version uint64
+	lz4     bool
+}
+
+var compats = map[string]compat{
+	"openzfs-2.1": {versionFeatures, true},
+	"osv":         {versionFeatures, true},
+	"freebsd9":    {28, false},
+	"legacy-23":   {23, false},
+}
+
+// Write writes a pool whose file system holds t. The bytes depend on the arguments alone.
+func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod.Options) (res fsmod.Result, err error) {
+	if err := t.Validate(); err != nil {
+		return res, err
+	}
+	name := c.Compat
+	if name == "" {
+		name = "openzfs-2.1"
+	}
+	k, ok := compats[name]
+	if !ok {
+		return res, fmt.Errorf("%w: nothing is known of ZFS for %s; there are freebsd9, legacy-23, openzfs-2.1 and osv", fsmod.ErrUnsupported, name)
+	}
+	codec, err := k.codec(o)
+	if err != nil {
+		return res, err
+	}
+	if c.Pool == "" {
+		c.Pool = "firstlight"
+	}
+	if c.Ashift == 0 {
+		c.Ashift = 9
+	}
+	w := &writer{ctx: ctx, w: to, ashift: c.Ashift, txg: poolTxg, meta: format.CompressLZJB, copies: 2}
+	if k.lz4 {
+		w.meta = format.CompressLZ4
+	}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if e.HardLink == "" && e.Mode.IsRegular() {
+			res.ContentBytes += e.Size
+		}
+	}
+	res.Entries = len(t.Entries)
+	w.slab = slabShift(res.ContentBytes + c.Free)
+	p := newPackers(codec, format.ChecksumFletcher4, recordSize)
+	defer p.close()
+	done := int64(0)
+	root := &dataset{name: c.Pool, tree: t}
+	if codec != format.CompressOff {
+		root.props = []zap.Entry{zap.Number("compression", uint64(codec))}
+	}
+	root.bp, err = w.fileSystem(t, k.version >= versionSA, p, func(n int64) {
+		done += n
+		if o.Progress != nil {
+			o.Progress(done, res.ContentBytes)
+		}
+	})
+	if err != nil {
+		return res, err
+	}
+	root.space = w.count
+	res.StoredBytes = int64(w.count.used)
+	created := uint64(max(t.Entries[0].ModTime.Unix(), 0))
+	pool := &pool{writer: w, name: c.Pool, version: k.version, lz4: k.lz4, path: "/dev/" + c.Pool, root: root, created: created,
+		seed:  sha256.Sum256(append(root.bp[:], fmt.Sprint(c, k, codec)...)),
+		extra: func(end int64) int64 { return end + max(c.Free, end/8) }}
+	size, err := pool.write()
+	res.Bytes = size
+	return res, err
+}
+
+func (k compat) codec(o fsmod.Options) (int, error) {
+	switch o.Codec {
+	case "", "none", "off":
+		return format.CompressOff, nil
+	case "lz4":
+		if k.lz4 {
+			return format.CompressLZ4, nil
+		}
+	case "lzjb":
+		return format.CompressLZJB, nil
+	case "zle":
+		return format.CompressZLE, nil
+	case "gzip":
+		level := o.Level
+		if level == 0 {
+			level = 6
+		}
+		if level >= 1 && level <= 9 {
+			return format.CompressGzip1 + level - 1, nil
+		}
+		return 0, fmt.Errorf("%w: gzip has levels 1 to 9, not %d", fsmod.ErrUnsupported, level)
+	}
+	return 0, fmt.Errorf("%w: this pool's readers do not know %s: choose one of %s", fsmod.ErrUnsupported, o.Codec, strings.Join([]string{"gzip", "lzjb", "zle"}, ", "))
+}
+
+var _ = time.Second
