@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
@@ -34,13 +35,23 @@ const (
 	maxTime = 1<<32 - 1
 )
 
+const pageSize = 4096 // of the kernel that unpacks the archive
+
 // Write writes an archive in the tree's order. Its inode numbers count the files from 1; times are whole seconds from 1970 to
-// 2106, others become the nearest of these.
+// 2106, others become the nearest of these. The content of executables and shared objects begins on page boundaries, so that our
+// kernel maps them without a copy; o.AlignExec says otherwise.
 func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
 	if o.ClusterSize != 0 {
 		return fsmod.Result{}, fmt.Errorf("a cluster size: %w by ramfs, which is compressed as a whole", fsmod.ErrUnsupported)
 	}
-	if err := hosttool.Plain("ramfs", o); err != nil {
+	switch o.AlignExec {
+	case "", "auto", "all", "none":
+	default:
+		return fsmod.Result{}, fmt.Errorf("alignment %q: %w by ramfs", o.AlignExec, fsmod.ErrUnsupported)
+	}
+	plain := o
+	plain.AlignExec = ""
+	if err := hosttool.Plain("ramfs", plain); err != nil {
 		return fsmod.Result{}, err
 	}
 	if err := t.Validate(); err != nil {
@@ -56,7 +67,7 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 		return fsmod.Result{}, err
 	}
 	res := fsmod.Result{Entries: len(t.Entries)}
-	if err := writeRecords(packed, t, links, o.Progress, &res); err != nil {
+	if err := writeRecords(packed, t, links, o.AlignExec, o.Progress, &res); err != nil {
 		return fsmod.Result{}, err
 	}
 	if err := packed.Close(); err != nil {
@@ -109,14 +120,15 @@ func plan(t *tree.Tree) ([]*file, error) {
 	return files, nil
 }
 
-func writeRecords(w io.Writer, t *tree.Tree, files []*file, progress func(done, total int64), res *fsmod.Result) error {
+func writeRecords(w io.Writer, t *tree.Tree, files []*file, alignExec string, progress func(done, total int64), res *fsmod.Result) error {
 	for i := range t.Entries {
 		if e := &t.Entries[i]; e.HardLink == "" {
 			res.ContentBytes += e.Size
 		}
 	}
 	done := int64(0)
-	rw := cpio.Newc.Writer(w)
+	out := &counter{w: w}
+	rw := cpio.Newc.Writer(out)
 	for i := range t.Entries {
 		e, f := &t.Entries[i], files[i]
 		rec := cpio.Record{Info: cpio.Info{
@@ -141,6 +153,9 @@ func writeRecords(w io.Writer, t *tree.Tree, files []*file, progress func(done, 
 				return err
 			}
 			rec.FileSize = uint64(e.Size)
+			if mapped(e, alignExec) {
+				rec.Name += pageAlign(out.n, rec.Name)
+			}
 			c := &content{r: r}
 			rec.ReaderAt = c
 			err = rw.WriteRecord(rec)
@@ -160,6 +175,42 @@ func writeRecords(w io.Writer, t *tree.Tree, files []*file, progress func(done, 
 		}
 	}
 	return rw.WriteRecord(cpio.TrailerRecord)
+}
+
+// pageAlign returns the NULs that follow a name in a record at off, so that the content begins on a page boundary: all readers take
+// the first NUL for the name's end (Linux' own gen_init_cpio aligns this way). The few files whose padded names would be too long for
+// Linux stay where they are.
+func pageAlign(off int64, name string) string {
+	start := (off + int64(headerSize+len(name)+1) + align - 1) &^ (align - 1)
+	n := int(-start & (pageSize - 1))
+	if len(name)+n > maxPath {
+		return ""
+	}
+	return strings.Repeat("\x00", n)
+}
+
+// mapped tells whether a file is to be placed so that its pages can be mapped.
+func mapped(e *tree.Entry, which string) bool {
+	switch {
+	case e.Size < pageSize || which == "none":
+		return false
+	case which == "all":
+		return true
+	}
+	base := path.Base(e.Path)
+	return e.Mode&0o111 != 0 || strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.")
+}
+
+// counter counts what is written.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // content is a stream that is read from its start to its end by offsets, as a cpio.Record wants it.

@@ -225,16 +225,17 @@ func (a *archive) read(ctx context.Context) error {
 		if err := a.readAt(name, off+int64(headerSize)); err != nil {
 			return err
 		}
-		if i := bytes.IndexByte(name, 0); i != len(name)-1 {
-			return bad(off+int64(headerSize), "name", "no NUL at its end alone")
+		nul := bytes.IndexByte(name, 0) // others may follow, which put the content on a boundary
+		if nul < 0 {
+			return bad(off+int64(headerSize), "name", "no NUL at its end")
 		}
-		rec.name = string(name[:n-1])
+		rec.name = string(name[:nul])
 		rec.content = (off + int64(headerSize) + n + align - 1) &^ (align - 1)
 		end := rec.content + int64(rec.f[fieldFilesize])
 		if end > a.size {
 			return bad(off, "content", "%d bytes at %d, and the archive ends at %d", rec.f[fieldFilesize], rec.content, a.size)
 		}
-		if err := a.zero(off+int64(headerSize)+n, rec.content); err != nil {
+		if err := a.zero(off+int64(headerSize+nul), rec.content); err != nil {
 			return err
 		}
 		off = min((end+align-1)&^(align-1), a.size)

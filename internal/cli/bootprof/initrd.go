@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -124,7 +125,7 @@ func archiveFiles(b []byte, f func(name string, content []byte) error) error {
 		if n, err := rec.ReadAt(content, 0); uint64(n) < rec.FileSize || err != nil && err != io.EOF {
 			continue
 		}
-		if err := f(path.Join("/", rec.Name), content); err != nil {
+		if err := f(path.Join("/", strings.TrimRight(rec.Name, "\x00")), content); err != nil {
 			return err
 		}
 	}

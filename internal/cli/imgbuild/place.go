@@ -42,8 +42,8 @@ func (o *placement) apply(module string, fo *fsmod.Options) error {
 	if *o == (placement{}) {
 		return nil
 	}
-	if module != "rofs" {
-		return usagef("--hot, --layout and --align-exec are for --rofs; file system %s places its content itself", module)
+	if module != "rofs" && (module != "ramfs" || o.hot != "" || o.layout != "") {
+		return usagef("--hot and --layout are for --rofs, --align-exec for --rofs and --ramfs; file system %s places its content itself", module)
 	}
 	switch rofs.Align(o.align) {
 	case "", rofs.AlignAuto, rofs.AlignAll, rofs.AlignNone:
