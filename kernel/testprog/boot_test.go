@@ -1,6 +1,7 @@
 package testprog
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -99,6 +100,7 @@ type vmSpec struct {
 type ended struct {
 	console   string
 	how, code byte // as in abi's end mark
+	entered   bool // the program was started
 }
 
 func (e ended) String() string {
@@ -112,13 +114,29 @@ func (e ended) String() string {
 // boot makes an image of s and runs it to its end.
 func boot(t *testing.T, s vmSpec) ended {
 	t.Helper()
+	q := emulator(t)
+	img := makeImage(t, s)
+	e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, 2*time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func emulator(t *testing.T) *qemu.QEMU {
+	t.Helper()
 	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	q, err := qemu.Find(ctx, "")
+	q, err := qemu.Find(t.Context(), "")
 	if err != nil {
 		needs.Missing(t, err.Error())
 	}
+	return q
+}
+
+// makeImage returns the path of an image of s.
+func makeImage(t *testing.T, s vmSpec) string {
+	t.Helper()
+	ctx := t.Context()
 	kernel, err := theKernel()
 	if err != nil {
 		t.Fatal(err)
@@ -138,24 +156,31 @@ func boot(t *testing.T, s vmSpec) ended {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return img
+}
+
+// runImage runs a machine to its end, of which it is an error not to be told.
+func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit time.Duration) (ended, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	var console strings.Builder
 	var marks []byte
-	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, qemu.Events{
+	c.Accel = "tcg"
+	vm, err := q.Start(ctx, c, qemu.Events{
 		Console: func(_ time.Duration, p []byte) { console.Write(p) },
 		Mark:    func(_ time.Duration, p []byte) { marks = append(marks, p...) },
 	})
 	if err != nil {
-		t.Fatal(err)
+		return ended{}, err
 	}
 	defer vm.Close()
 	result, err := vm.Wait()
-	e := ended{console: strings.ReplaceAll(console.String(), "\r", "")}
+	e := ended{console: strings.ReplaceAll(console.String(), "\r", ""), entered: bytes.IndexByte(marks, abi.MarkApp) >= 0}
 	if n := len(marks); n >= 3 && marks[n-3] == abi.MarkEnd {
 		e.how, e.code = marks[n-2], marks[n-1]
-		return e
+		return e, nil
 	}
-	t.Fatalf("no end mark: %v, %+v, marks %x\n%v", err, result, marks, e)
-	return e
+	return e, fmt.Errorf("no end mark: %v, %+v, marks %x\n%v", err, result, marks, e)
 }
 
 // okLines returns the names that a program printed as "ok NAME".
