@@ -80,23 +80,46 @@ func (s *store) Free(m blockcache.Memory, size int) {
 // Load implements blockcache.Store.
 func (s *store) Load(k blockcache.Key, m blockcache.Memory, size int) error {
 	f := (*FS)(s)
-	rd, err := f.reader()
-	if err != nil {
-		return err
+	return f.with(func(rd *read.FS) error {
+		var c format.Cluster
+		if err := rd.Record(k.ID, &c); err != nil {
+			return err
+		}
+		return rd.Decode(&c, m.Bytes)
+	})
+}
+
+// once tells clusters that are wanted for the first time from those that were wanted before, so that who reads a tree from end
+// to end takes no memory for what is never wanted again, and pushes nothing out that is. With more clusters than bits, one that
+// shares another's is kept one time too early.
+type once struct {
+	bits  [1 << 9]atomic.Uint64
+	count atomic.Uint32 // of bits that were set
+}
+
+// maxOnce is after how many clusters it forgets all: of the default size, as many as fill the cache eight times.
+const maxOnce = 4096
+
+// first reports whether the cluster is new, and notes that it is not from then on.
+func (o *once) first(record uint64) bool {
+	bit := uint64(1) << (record & 63)
+	if o.bits[record>>6%uint64(len(o.bits))].Or(bit)&bit != 0 {
+		return false
 	}
-	defer f.pool.Put(rd)
-	var c format.Cluster
-	if err := rd.Record(k.ID, &c); err != nil {
-		return err
+	if o.count.Add(1)%maxOnce == 0 {
+		for i := range o.bits {
+			o.bits[i].Store(0)
+		}
 	}
-	return rd.Decode(&c, m.Bytes)
+	return true
 }
 
 // readAt reads from byte off of the regular file n into p and returns how many bytes it read: fewer than len(p) only at the
 // end of the file, without an error, or with the error that stopped it.
 //
-// Whole clusters that are not in memory are decoded to where they are wanted; of others the rest is kept for who comes next.
-func (f *FS) readAt(n *format.Inode, p []byte, off int64) (done int, err error) {
+// Whole clusters that are not in memory are decoded to where they are wanted, and of others the rest is kept for who comes next:
+// by the cache, or where the file is read in its order only by the reader, which has the last one, until it is wanted again.
+func (f *FS) readAt(n *format.Inode, p []byte, off int64, inOrder bool) (done int, err error) {
 	if off < 0 || uint64(off) >= n.Size() {
 		return 0, nil
 	}
@@ -114,12 +137,10 @@ func (f *FS) readAt(n *format.Inode, p []byte, off int64) (done int, err error) 
 			if b, slot := f.cache.Peek(blockcache.Key{ID: record}); b != nil {
 				ok = part(rest, b.Mem.Bytes, n, from, skip, want)
 				f.cache.Done(slot)
-			} else if len(rest) < want || n.Layout() == format.LayoutTail {
-				ok, err = f.load(n, record, rest, from, skip, want)
 			}
 		}
-		if !ok && err == nil {
-			err = f.leaf(n, rest, int64(at))
+		if !ok {
+			err = f.miss(n, rest, int64(at), want, inOrder)
 		}
 		if err == nil {
 			done += len(rest)
@@ -138,43 +159,44 @@ func part(p, b []byte, n *format.Inode, from, skip, want int) bool {
 	return true
 }
 
-// leaf reads what is in no cluster that could be kept, or a whole cluster, without the cache.
-func (f *FS) leaf(n *format.Inode, p []byte, off int64) error {
-	rd, err := f.reader()
-	if err != nil {
+// miss reads what the cache does not have: part of one cluster, of want bytes of the file, or all of it.
+func (f *FS) miss(n *format.Inode, p []byte, off int64, want int, inOrder bool) error {
+	index, skip := uint64(off)>>n.ClusterLog(), int(off&(1<<n.ClusterLog()-1))
+	record, from, ok := read.Place(n, index)
+	tail := index == uint64(n.Count())
+	size := 0 // of what goes through the cache
+	err := f.with(func(rd *read.FS) error {
+		if ok && (tail || len(p) < want) && !(inOrder && (rd.Holds(record) || f.once.first(record))) {
+			size = want
+			if tail { // a cluster of tails has a length of its own
+				var c format.Cluster
+				if err := rd.Record(record, &c); err != nil {
+					return err
+				}
+				if size = int(c.Size()); c.Codec() == format.CodecHole || size > 1<<format.MaxClusterLog {
+					size = 0 // ReadAt says what is wrong
+				}
+			}
+		}
+		if size > 0 {
+			return nil
+		}
+		_, err := rd.ReadAt(n, p, off)
+		return err
+	})
+	if size == 0 || err != nil {
 		return err
 	}
-	defer f.pool.Put(rd)
-	_, err = rd.ReadAt(n, p, off)
-	return err
-}
-
-// load is part of a cluster that is not in memory. What cannot be kept is for leaf.
-func (f *FS) load(n *format.Inode, record uint64, p []byte, from, skip, want int) (bool, error) {
-	size := want
-	if n.Layout() == format.LayoutTail { // a cluster of tails has a length of its own
-		rd, err := f.reader()
-		if err != nil {
-			return false, err
-		}
-		var c format.Cluster
-		err = rd.Record(record, &c)
-		f.pool.Put(rd)
-		if err != nil {
-			return false, err
-		}
-		if size = int(c.Size()); size == 0 || size > 1<<format.MaxClusterLog {
-			return false, nil
-		}
-	}
 	b, err := f.cache.Get(blockcache.Key{ID: record}, size)
-	if err != nil {
-		if err == blockcache.ErrFull {
-			err = nil
-		}
-		return false, err
+	if err == nil {
+		ok = part(p, b.Mem.Bytes, n, from, skip, want)
+		f.cache.Drop(b)
 	}
-	ok := part(p, b.Mem.Bytes, n, from, skip, want)
-	f.cache.Drop(b)
-	return ok, nil
+	if err == blockcache.ErrFull || err == nil && !ok {
+		return f.with(func(rd *read.FS) error {
+			_, err := rd.ReadAt(n, p, off)
+			return err
+		})
+	}
+	return err
 }

@@ -12,16 +12,29 @@ import (
 	"github.com/firstlight-boot/firstlight/rofs"
 )
 
+var largeImage struct {
+	sync.Once
+	big, small, image []byte
+}
+
+// large returns the files "big", which is larger than the cache, and "small", a packed tail, and an image of them, for several tests.
+func large(t *testing.T) (big, small, image []byte) {
+	l := &largeImage
+	l.Do(func() {
+		part := mixed(1<<20, 7)
+		l.big, l.small = bytes.Repeat(part, 40), part[:5000]
+		for i := range 40 {
+			l.big[i<<20] = byte(i) // or they would be shared
+		}
+		l.image = write(t, newTree(t, file("big", l.big), file("small", l.small)), rofs.Options{})
+	})
+	return l.big, l.small, l.image
+}
+
 // TestSharedCache has readers of one file at once, more of it than the cache holds: each reads what is there, or the error of
 // the one cluster that cannot be read for a while, which can be read afterwards.
 func TestSharedCache(t *testing.T) {
-	part := mixed(1<<20, 7)
-	const copies = 40
-	data := bytes.Repeat(part, copies)
-	for i := range copies {
-		data[i<<20] = byte(i) // or they would be shared
-	}
-	image := write(t, newTree(t, file("big", data), file("other", part[:5000])), rofs.Options{})
+	data, _, image := large(t)
 	var bad atomic.Int64 // bytes of the image from there on fail
 	bad.Store(1 << 62)
 	broken := errors.New("broken")
@@ -66,5 +79,56 @@ func TestSharedCache(t *testing.T) {
 	round(false)
 	if _, err := r.ReadAt(make([]byte, 10), int64(len(data))); err != io.EOF {
 		t.Errorf("behind the end: %v", err)
+	}
+}
+
+// TestReadOnce reads from end to end more than the cache holds: what was in memory stays, and what comes again gets there.
+func TestReadOnce(t *testing.T) {
+	big, small, image := large(t)
+	var data, metadata int64 // how often data was read, and what is none
+	f, err := rofs.Open(readerAt(func(p []byte, off int64) (int, error) {
+		if off >= metadata {
+			data++
+		}
+		return bytes.NewReader(image).ReadAt(p, off)
+	}), int64(len(image)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata = f.Info().MetadataBytes
+	p := make([]byte, 20000)
+	part := func(i int) {
+		file, err := f.Open("big")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.(io.Seeker).Seek(int64(i), io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(file, p); err != nil || !bytes.Equal(p, big[i:i+len(p)]) {
+			t.Fatalf("%d bytes at %d differ or %v", len(p), i, err)
+		}
+	}
+	whole := func() {
+		if b, err := f.ReadFile("small"); err != nil || !bytes.Equal(b, small) {
+			t.Fatalf("%d bytes, %v", len(b), err)
+		}
+	}
+	for range 8 {
+		whole()
+		part(1 << 20)
+		part(2 << 20)
+		part(3 << 20) // the reader keeps this one
+	}
+	for i := 4 << 20; i+len(p) <= len(big); i += len(p) {
+		part(i)
+	}
+	before := data
+	whole()
+	part(1 << 20)
+	part(2 << 20)
+	if data != before {
+		t.Errorf("read again: %d times", data-before)
 	}
 }

@@ -54,6 +54,7 @@ type FS struct {
 	size  int64
 	pool  sync.Pool // of *read.FS
 	cache *cache
+	once  once
 	meta  meta
 	info  Info
 }
@@ -128,6 +129,16 @@ func (f *FS) reader() (*read.FS, error) {
 		return rd, nil
 	}
 	return read.Open(f.dev, f.size, read.Options{SegmentSize: format.BlockSize, Cache: make([]byte, format.BlockSize), Direct: true, Meta: f.meta})
+}
+
+// with runs do with a reader that nobody else has meanwhile.
+func (f *FS) with(do func(*read.FS) error) error {
+	rd, err := f.reader()
+	if err != nil {
+		return err
+	}
+	defer f.pool.Put(rd)
+	return do(rd)
 }
 
 // node is an inode and its number.
@@ -234,14 +245,13 @@ func xattrs(rd *read.FS, n *node) ([]tree.Xattr, error) {
 
 // find runs do with what name leads to, and returns its error as a *fs.PathError.
 func (f *FS) find(op, name string, follow bool, do func(*read.FS, node) error) error {
-	rd, err := f.reader()
-	if err == nil {
-		defer f.pool.Put(rd)
-		var n node
-		if n, err = resolve(rd, name, follow); err == nil {
-			err = do(rd, n)
+	err := f.with(func(rd *read.FS) error {
+		n, err := resolve(rd, name, follow)
+		if err != nil {
+			return err
 		}
-	}
+		return do(rd, n)
+	})
 	if err != nil {
 		return &fs.PathError{Op: op, Path: name, Err: err}
 	}
@@ -325,7 +335,7 @@ func (f *FS) ReadFile(name string) (data []byte, err error) {
 		} else {
 			data = slices.Grow(data, more)[:at+more]
 		}
-		if _, err := f.readAt(&n.Inode, data[at:], int64(at)); err != nil {
+		if _, err := f.readAt(&n.Inode, data[at:], int64(at), true); err != nil {
 			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 		}
 	}
@@ -465,7 +475,7 @@ func (o *openFile) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := o.ReadAt(p, o.off)
+	n, err := o.readAt(p, o.off, true)
 	o.off += int64(n)
 	if err == io.EOF && n > 0 {
 		err = nil
@@ -473,12 +483,14 @@ func (o *openFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (o *openFile) ReadAt(p []byte, off int64) (n int, err error) {
+func (o *openFile) ReadAt(p []byte, off int64) (n int, err error) { return o.readAt(p, off, false) }
+
+func (o *openFile) readAt(p []byte, off int64, inOrder bool) (n int, err error) {
 	if off < 0 {
 		return 0, &fs.PathError{Op: "read", Path: o.name, Err: fs.ErrInvalid}
 	}
 	if o.info.Type() == format.TypeFile {
-		if n, err = o.fs.readAt(&o.info.Inode, p, off); err != nil {
+		if n, err = o.fs.readAt(&o.info.Inode, p, off, inOrder); err != nil {
 			return n, &fs.PathError{Op: "read", Path: o.name, Err: err}
 		}
 	}

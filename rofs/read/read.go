@@ -683,6 +683,9 @@ func (f *FS) gather(p []byte, off uint64, straight bool) error {
 	return nil
 }
 
+// Holds reports whether ReadAt has the cluster of that record in memory, as the last one of which it was asked for a part.
+func (f *FS) Holds(record uint64) bool { return f.decodedN == record+1 }
+
 // ReadAt reads from byte off of the file n into p and returns how many bytes it read: fewer than len(p) only at the end of
 // the file, without an error, or with the error that stopped it.
 func (f *FS) ReadAt(n *format.Inode, p []byte, off int64) (int, error) {
