@@ -155,6 +155,7 @@ func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
 	p.spec.Options.Progress = progress.update
 	var res *image.Result
 	if p.bare {
+		p.spec.NoDigest = !o.json // nobody sees it
 		res, err = image.WriteFSFile(ctx, p.output, p.spec)
 	} else if p.osv != nil {
 		res, err = image.WriteOSvFile(ctx, p.output, *p.osv, p.spec)

@@ -114,7 +114,7 @@ func (o *convertOptions) run(cmd *cobra.Command, in, out string) error {
 		say("%s has no place for %s: lost", o.to, lost)
 	}
 	t = fsmod.Reduce(t, fsmod.Lacks(m))
-	res, err := image.WriteFSFile(cmd.Context(), out, image.Spec{Tree: t, Module: m, Options: options, Sync: o.sync})
+	res, err := image.WriteFSFile(cmd.Context(), out, image.Spec{Tree: t, Module: m, Options: options, Sync: o.sync, NoDigest: true})
 	if err != nil {
 		return withPath(out, err)
 	}
