@@ -11,8 +11,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,8 +42,14 @@ func FromDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 	if !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
-	w := walker{ctx: ctx, dir: dir, o: o, first: map[inode]string{}}
-	if err := w.walk("."); err != nil {
+	w := walker{ctx: ctx, dir: dir, below: strings.TrimSuffix(filepath.Join(dir, "x"), "x"), o: o}
+	if err := w.list(".", fs.ModeDir); err != nil {
+		return nil, err
+	}
+	if err := w.look(); err != nil {
+		return nil, err
+	}
+	if err := w.link(); err != nil {
 		return nil, err
 	}
 	return &Tree{Entries: w.entries}, nil
@@ -60,12 +69,22 @@ func identify(info fs.FileInfo) identity {
 	return identity{inode{uint64(st.Dev), uint64(st.Ino)}, info.Size(), info.ModTime()}
 }
 
+// walker makes the entries of a tree: their paths, then what they are, with all processors, then which are hard links.
 type walker struct {
 	ctx     context.Context
 	dir     string
+	below   string // what precedes the path of each entry but the root on the host
 	o       Options
-	first   map[inode]string // of files with several names, the first name's path
 	entries []Entry
+
+	mu    sync.Mutex
+	names []name
+}
+
+// name is one name of a file that has several.
+type name struct {
+	file inode
+	*Entry
 }
 
 // host returns the path on the host of the entry p. The root's names what a symbolic link given as dir leads to.
@@ -73,16 +92,16 @@ func (w *walker) host(p string) string {
 	if p == "." {
 		return w.dir + "/."
 	}
-	return filepath.Join(w.dir, p)
+	return w.below + p
 }
 
-// walk adds the entry p and, as long as there are any, those below it. Names sorted in each directory make tree order.
-func (w *walker) walk(p string) error {
-	if err := w.ctx.Err(); err != nil {
-		return err
+// list adds the entry p and, as long as there are any, those below it. Names sorted in each directory make tree order.
+func (w *walker) list(p string, mode fs.FileMode) error {
+	w.entries = append(w.entries, Entry{Path: p, Mode: mode})
+	if !mode.IsDir() {
+		return nil
 	}
-	isDir, err := w.add(p)
-	if err != nil || !isDir {
+	if err := w.ctx.Err(); err != nil {
 		return err
 	}
 	// O_NOFOLLOW: a directory that became a symbolic link since must not lead out of the tree.
@@ -90,21 +109,21 @@ func (w *walker) walk(p string) error {
 	if err != nil {
 		return err
 	}
-	names, err := f.Readdirnames(-1)
+	children, err := f.ReadDir(-1)
 	f.Close()
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	for _, name := range names {
-		child := path.Join(p, name)
-		if w.excluded(child, name) {
+	slices.SortFunc(children, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, c := range children {
+		child := path.Join(p, c.Name())
+		if w.excluded(child, c.Name()) {
 			continue
 		}
-		if err := checkName(name); err != nil {
+		if err := checkName(c.Name()); err != nil {
 			return fmt.Errorf("%s: %w; rename it or exclude it", w.host(p), err)
 		}
-		if err := w.walk(child); err != nil {
+		if err := w.list(child, c.Type()); err != nil {
 			return err
 		}
 	}
@@ -122,65 +141,101 @@ func (w *walker) excluded(p, name string) bool {
 	})
 }
 
-// add appends the entry p and reports whether it is a directory.
-func (w *walker) add(p string) (isDir bool, err error) {
-	host := w.host(p)
+// look fills all entries in. Of several errors it returns the first one in tree order.
+func (w *walker) look() error {
+	const batch = 64
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	failed, first := int64(len(w.entries)), error(nil)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				from := next.Add(batch) - batch
+				for i := from; i < min(from+batch, int64(len(w.entries))); i++ {
+					err := w.ctx.Err()
+					if err == nil {
+						err = w.fill(&w.entries[i])
+					}
+					if err != nil {
+						next.Store(int64(len(w.entries)))
+						w.mu.Lock()
+						if i < failed {
+							failed, first = i, err
+						}
+						w.mu.Unlock()
+						return
+					}
+				}
+				if from >= int64(len(w.entries)) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// fill looks at what an entry is.
+func (w *walker) fill(e *Entry) error {
+	p, host := e.Path, w.host(e.Path)
 	info, err := os.Lstat(host)
 	if err != nil {
-		return false, err
+		return err
+	}
+	if info.IsDir() != e.Mode.IsDir() {
+		return fmt.Errorf("%s: %w: it became %v", host, ErrChanged, info.Mode())
 	}
 	st := info.Sys().(*syscall.Stat_t)
-	e := Entry{
-		Path:    p,
-		Mode:    info.Mode() & modeBits,
-		ModTime: w.o.time(info.ModTime()),
-	}
+	e.Mode = info.Mode() & modeBits
+	e.ModTime = w.o.time(info.ModTime())
 	e.UID, e.GID = w.o.owner(info)
 	switch e.Mode.Type() {
 	case 0:
 		e.Size = info.Size()
+		// There may be a million of these: each keeps only what it needs.
+		below, want := w.below, identify(info)
+		e.Source = func() (io.ReadCloser, error) { return openFile(below+p, want) }
 	case fs.ModeDir, fs.ModeNamedPipe:
 	case fs.ModeSymlink:
 		if e.Link, err = os.Readlink(host); err != nil {
-			return false, err
+			return err
 		}
 	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
 		if !w.o.Devices {
-			return false, fmt.Errorf("%s is a device node: remove it, exclude it or allow devices: %w", host, ErrUnsupported)
+			return fmt.Errorf("%s is a device node: remove it, exclude it or allow devices: %w", host, ErrUnsupported)
 		}
 		e.Major, e.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	case fs.ModeSocket:
-		return false, fmt.Errorf("%s is a socket: remove it or exclude it: %w", host, ErrUnsupported)
+		return fmt.Errorf("%s is a socket: remove it or exclude it: %w", host, ErrUnsupported)
 	default:
-		return false, fmt.Errorf("%s has the mode %v: remove it or exclude it: %w", host, info.Mode(), ErrUnsupported)
-	}
-	if e.Xattrs, err = readXattrs(host); err != nil {
-		return false, err
+		return fmt.Errorf("%s has the mode %v: remove it or exclude it: %w", host, info.Mode(), ErrUnsupported)
 	}
 	if !info.IsDir() && st.Nlink > 1 {
-		id := inode{uint64(st.Dev), uint64(st.Ino)}
-		if first, ok := w.first[id]; ok {
-			return false, w.addHardLink(e, first, host)
-		}
-		w.first[id] = p
+		w.mu.Lock()
+		w.names = append(w.names, name{inode{uint64(st.Dev), uint64(st.Ino)}, e})
+		w.mu.Unlock()
 	}
-	if e.Mode.IsRegular() {
-		// There may be a million of these: each keeps only what it needs.
-		dir, want := w.dir, identify(info)
-		e.Source = func() (io.ReadCloser, error) { return openFile(filepath.Join(dir, p), want) }
-	}
-	w.entries = append(w.entries, e)
-	return info.IsDir(), nil
+	e.Xattrs, err = readXattrs(host)
+	return err
 }
 
-// addHardLink appends e, a further name of the file that first names.
-func (w *walker) addHardLink(e Entry, first, host string) error {
-	e.HardLink = first
-	// The two were looked at one after the other.
-	if target := (&Tree{w.entries}).Lookup(first); !sameFile(target, &e) {
-		return fmt.Errorf("%s: %w", host, ErrChanged)
+// link makes hard links of all names of a file but the first.
+func (w *walker) link() error {
+	slices.SortFunc(w.names, func(a, b name) int { return Compare(a.Path, b.Path) })
+	first := map[inode]*Entry{}
+	for _, n := range w.names {
+		target, ok := first[n.file]
+		if !ok {
+			first[n.file] = n.Entry
+			continue
+		}
+		// The two were looked at one after the other.
+		if !sameFile(target, n.Entry) {
+			return fmt.Errorf("%s: %w", w.host(n.Path), ErrChanged)
+		}
+		n.HardLink, n.Source = target.Path, nil
 	}
-	w.entries = append(w.entries, e)
 	return nil
 }
 
