@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/rofs"
+	"github.com/firstlight-boot/firstlight/rofs/format"
+	"github.com/firstlight-boot/firstlight/rofs/read"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -41,6 +43,46 @@ func TestShared(t *testing.T) {
 		}
 		same(t, tr, must(open(t, m.b).Tree()))
 		for _, p := range check(t, m.b) {
+			t.Error(p)
+		}
+	}
+}
+
+// TestSharedRuns: equal files have the same records in the cluster table, and their tails the same place.
+func TestSharedRuns(t *testing.T) {
+	whole, tail, small := noise(5*65536, 1), mixed(9000, 2), mixed(5000, 3)
+	zeros := make([]byte, 3*65536)
+	tr := newTree(t, file("0", noise(65536, 9)), file("a", slices.Concat(whole, tail)), file("b", slices.Concat(whole, small)), file("c", slices.Concat(whole, tail)), file("d", small), file("e", small),
+		file("f", whole[:4*65536]), file("g", zeros), file("h", zeros), file("i", noise(65536, 10)), file("j", slices.Concat(noise(65536, 10), tail)))
+	for codec, records := range map[rofs.Codec]int{"": 1 + 5 + 4 + 3 + 1 + 1, rofs.None: 1 + 6 + 6 + 1 + 4 + 3 + 1 + 2} { // with one of tails, or without tails
+		image := write(t, tr, rofs.Options{Codec: codec, ClusterSize: 65536})
+		rd, err := read.Open(bytes.NewReader(image), int64(len(image)), read.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := rd.Super.Count(format.Clusters); int(n) != records {
+			t.Errorf("%q: %d records, want %d", codec, n, records)
+		}
+		where := func(name string) (at [4]uint64) {
+			t.Helper()
+			f := open(t, image)
+			info, err := f.Stat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var n format.Inode
+			if err := rd.Inode(uint32(info.Sys().(*rofs.Stat).Ino), &n); err != nil {
+				t.Fatal(err)
+			}
+			return [4]uint64{n.First(), uint64(n.Count()), uint64(n.Tail()), uint64(n.TailOff())}
+		}
+		for _, pair := range []string{"ac", "de", "gh"} {
+			if a, b := where(pair[:1]), where(pair[1:]); a != b {
+				t.Errorf("%q: %s lies at %v, its twin at %v", codec, pair[:1], a, b)
+			}
+		}
+		same(t, tr, must(open(t, image).Tree()))
+		for _, p := range check(t, image) {
 			t.Error(p)
 		}
 	}

@@ -149,6 +149,9 @@ func Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o Options) (Stats, 
 
 	s := newSink(w, int64(super.DataOff()))
 	err = writeData(ctx, s, p, &o)
+	if err == nil {
+		p.shareRuns()
+	}
 	s.pad()
 	super.SetImageLen(uint64(s.at()))
 	if werr := s.close(); werr != nil {
