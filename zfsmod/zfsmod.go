@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/tree"
@@ -127,5 +126,3 @@ func (k compat) codec(o fsmod.Options) (int, error) {
 	}
 	return 0, fmt.Errorf("%w: this pool's readers do not know %s: choose one of %s", fsmod.ErrUnsupported, o.Codec, strings.Join([]string{"gzip", "lzjb", "zle"}, ", "))
 }
-
-var _ = time.Second

@@ -172,6 +172,7 @@ func (b *BP) EmbeddedLogical() int { return int(b.word(6)&(1<<25-1)) + 1 }
 func (b *BP) EmbeddedPhysical() int {
 	return int(b.word(6)>>25&0x7f) + 1
 }
+func (b *BP) EmbeddedType() int { return int(b.word(6) >> 40 & 0xff) } // 0: data
 
 // EmbeddedData returns the bytes that an embedded block pointer holds instead of addresses.
 func (b *BP) EmbeddedData() []byte {

@@ -1,0 +1,99 @@
+package zap
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"strings"
+	"testing"
+)
+
+// memory is a table in memory.
+type memory struct {
+	b    []byte
+	size int
+}
+
+func (m memory) Block(id uint64) ([]byte, error) {
+	if id >= uint64(len(m.b)/m.size) {
+		return nil, fs.ErrNotExist
+	}
+	return m.b[int(id)*m.size:][:m.size], nil
+}
+
+func TestBuild(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 7, 100, 2047, 2048, 5000, 300_000} {
+		var list []Entry
+		want := map[string]uint64{}
+		for i := range n {
+			name := fmt.Sprintf("name-%d", i*7919)
+			list = append(list, Number(name, uint64(i)<<40|5))
+			want[name] = uint64(i)<<40 | 5
+		}
+		b, size := Build(list, 77)
+		m := memory{b, size}
+		got := map[string]uint64{}
+		err := Each(m, func(name string, v Value) error {
+			if _, twice := got[name]; twice {
+				t.Errorf("%s comes twice", name)
+			}
+			got[name], _ = v.Uint64()
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(want, got) {
+			t.Fatalf("%d names: %d come back, or with other values", n, len(got))
+		}
+		for i := 0; i < n; i += max(1, n/100) {
+			if v, ok, err := Lookup(m, list[i].Name); err != nil || !ok || len(v.Data) != 8 {
+				t.Fatalf("%s of %d: %v, %v, %v", list[i].Name, n, v, ok, err)
+			}
+		}
+		if _, ok, err := Lookup(m, "not there"); ok || err != nil {
+			t.Errorf("what is not there of %d: %v, %v", n, ok, err)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	long := strings.Repeat("n", 255)
+	text := strings.Repeat("v", 5000)
+	b, size := Build([]Entry{Text(long, text), Number("n", 1), {Name: "shorts", IntLen: 2, Ints: []uint64{1, 0xfffe}}}, 1)
+	m := memory{b, size}
+	if v, ok, err := Lookup(m, long); !ok || err != nil {
+		t.Error(ok, err)
+	} else if s, ok := v.Text(); !ok || s != text {
+		t.Errorf("%q", s)
+	}
+	if v, _, _ := Lookup(m, "shorts"); v.IntLen != 2 || string(v.Data) != "\x00\x01\xff\xfe" {
+		t.Errorf("%v", v)
+	}
+}
+
+// FuzzRead reads tables that are damaged.
+func FuzzRead(f *testing.F) {
+	var list []Entry
+	for i := range 40 {
+		list = append(list, Text(fmt.Sprint("name", i), "some value"))
+	}
+	b, _ := Build(list, 5)
+	f.Add(b[:2*BlockSize], 100, byte(3))
+	small, _ := Build([]Entry{Number("a", 1)}, 5)
+	f.Add(small, 64, byte(1))
+	f.Fuzz(func(t *testing.T, p []byte, at int, x byte) {
+		if len(p) == 0 || len(p) > 8*BlockSize {
+			return
+		}
+		p = append([]byte{}, p...)
+		p[uint(at)%uint(len(p))] ^= x
+		m := memory{p, min(len(p), BlockSize)}
+		n := 0
+		Each(m, func(string, Value) error { n++; return nil })
+		if n > 1<<20 {
+			t.Errorf("%d names in %d bytes", n, len(p))
+		}
+		Lookup(m, "name7")
+	})
+}
