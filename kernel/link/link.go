@@ -51,8 +51,8 @@ func Link(goELF []byte, info ...string) ([]byte, error) {
 	if f.Machine != elf.EM_X86_64 || f.Type != elf.ET_EXEC {
 		return nil, fmt.Errorf("kernel: %v %v, want an x86-64 executable", f.Machine, f.Type)
 	}
-	if s := f.Section(".dynamic"); s != nil {
-		return nil, errors.New("kernel: dynamically linked: build it with CGO_ENABLED=0")
+	if err := checkStatic(f, goELF); err != nil {
+		return nil, err
 	}
 	symbols, err := f.Symbols()
 	if err != nil {
@@ -238,6 +238,37 @@ func placeBSS(symbols []elf.Symbol, dataEnd, end, guard uint64) []segment {
 		phys += 4096
 	}
 	return placed
+}
+
+// checkStatic refuses what needs more than to be placed in memory: a loader that relocates it, or C's start-up code.
+func checkStatic(f *elf.File, goELF []byte) error {
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			return errors.New("kernel: dynamically linked: build it with CGO_ENABLED=0")
+		}
+	}
+	for _, s := range f.Sections {
+		switch s.Type {
+		case elf.SHT_DYNAMIC:
+			return errors.New("kernel: dynamically linked: build it with CGO_ENABLED=0")
+		case elf.SHT_REL, elf.SHT_RELA:
+			var first [16]byte // r_offset, r_info
+			if n, _ := s.ReadAt(first[:], 0); n == len(first) {
+				return fmt.Errorf("kernel: section %s has relocations, the first of type %v: the Go linker did not place all at fixed addresses",
+					s.Name, elf.R_X86_64(binary.LittleEndian.Uint32(first[8:])))
+			}
+		}
+	}
+	info, err := buildinfo.Read(bytes.NewReader(goELF))
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	for _, s := range info.Settings {
+		if s.Key == "CGO_ENABLED" && s.Value != "0" {
+			return errors.New("kernel: built with cgo: build it with CGO_ENABLED=0")
+		}
+	}
+	return nil
 }
 
 // goVersion returns the Go version that built an ELF file, from its build information.

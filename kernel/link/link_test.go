@@ -279,3 +279,39 @@ func TestLinkRefuses(t *testing.T) {
 		t.Error("an ordinary program was linked")
 	}
 }
+
+// What would need a loader that relocates, or C's start-up code, is refused by name.
+func TestLinkRefusesRelocations(t *testing.T) {
+	in := goKernel(t)
+	f, err := elf.NewFile(bytes.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const relative = elf.R_X86_64_RELATIVE
+	section := func(b []byte, name string, kind elf.SectionType) {
+		for i, s := range f.Sections {
+			if s.Name == name {
+				at := binary.LittleEndian.Uint64(b[40:]) + uint64(i)*64
+				binary.LittleEndian.PutUint32(b[at+4:], uint32(kind))
+				binary.LittleEndian.PutUint64(b[s.Offset+8:], uint64(relative))
+				return
+			}
+		}
+		t.Fatalf("no section %s", name)
+	}
+	for _, c := range []struct {
+		name, want string
+		edit       func(b []byte)
+	}{
+		{"relocations", "section .itablink has relocations, the first of type R_X86_64_RELATIVE", func(b []byte) { section(b, ".itablink", elf.SHT_RELA) }},
+		{"dynamic", "dynamically linked", func(b []byte) { section(b, ".itablink", elf.SHT_DYNAMIC) }},
+		{"interpreter", "dynamically linked", func(b []byte) { binary.LittleEndian.PutUint32(b[64:], uint32(elf.PT_INTERP)) }},
+		{"cgo", "built with cgo", func(b []byte) { copy(b, bytes.ReplaceAll(b, []byte("CGO_ENABLED=0"), []byte("CGO_ENABLED=1"))) }},
+	} {
+		b := bytes.Clone(in)
+		c.edit(b)
+		if _, err := Link(b); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+	}
+}

@@ -84,6 +84,7 @@ var (
 func kernelSyscall(t *thread) *thread {
 	f := &t.frame
 	nr := f.RAX
+	kernelCall(f)
 	f.RAX = 0
 	switch nr {
 	case sysSigaction:

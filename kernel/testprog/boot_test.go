@@ -3,6 +3,7 @@ package testprog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -180,7 +181,10 @@ func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit time.Durat
 		e.how, e.code = marks[n-2], marks[n-1]
 		return e, nil
 	}
-	return e, fmt.Errorf("no end mark: %v, %+v, marks %x\n%v", err, result, marks, e)
+	if err == nil {
+		err = errors.New("the machine ended")
+	}
+	return e, fmt.Errorf("no end mark: %w, %+v, marks %x\n%v", err, result, marks, e)
 }
 
 // okLines returns the names that a program printed as "ok NAME".

@@ -2,6 +2,7 @@ package testprog
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -83,7 +84,7 @@ const spun = "spun"
 
 // judgeDamaged is judge for a boot whose program may be damaged.
 func judgeDamaged(e ended, err error) (string, error) {
-	if err != nil && e.entered && !errors.Is(err, os.ErrNotExist) && strings.Contains(err.Error(), "deadline") {
+	if err != nil && e.entered && errors.Is(err, context.DeadlineExceeded) {
 		return spun, nil
 	}
 	return judge(e, err)

@@ -55,7 +55,7 @@ func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, model
 		t.Fatalf("%v\n%s", err, console.Bytes())
 	}
 	got := strings.ReplaceAll(console.String(), "\r", "")
-	want := "ok channels\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\n" +
+	want := "ok channels\nok locked-threads\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok two-spaces\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\n" +
 		"panic: the end of the self-test\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("the console says\n%s\nwant it to start with\n%s", got, want)

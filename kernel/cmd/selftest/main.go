@@ -24,6 +24,7 @@ func main() {
 		run  func() error
 	}{
 		{"channels", channels},
+		{"locked-threads", lockedThreads},
 		{"collector", collector},
 		{"faults", faults},
 		{"recursion", recursion},
@@ -32,6 +33,7 @@ func main() {
 		{"clock", clock},
 		{"idle", idle},
 		{"ring3", ring3},
+		{"two-spaces", twoSpaces},
 		{"isolation", isolation},
 		{"page-tables", pageTables},
 		{"supervisor", supervisor},
@@ -67,6 +69,36 @@ func channels() error {
 	close(to)
 	if v != 20000 {
 		return fmt.Errorf("counted to %d, want 20000", v)
+	}
+	return nil
+}
+
+// lockedThreads passes a token round goroutines that each have a thread of their own.
+func lockedThreads() error {
+	const n, rounds = 6, 200
+	var ring [n]chan int
+	for i := range ring {
+		ring[i] = make(chan int)
+	}
+	done := make(chan int)
+	for i := range n {
+		go func() {
+			runtime.LockOSThread() // until the goroutine ends, and the thread with it
+			for v := range ring[i] {
+				if v == n*rounds {
+					done <- v
+					return
+				}
+				ring[(i+1)%n] <- v + 1
+			}
+		}()
+	}
+	ring[0] <- 1
+	if v := <-done; v != n*rounds {
+		return fmt.Errorf("the token counts %d", v)
+	}
+	for i := range n - 1 {
+		close(ring[i])
 	}
 	return nil
 }
@@ -229,6 +261,32 @@ func program(code string) (*ring0.Context, *mem.Space, error) {
 	c := ring0.NewContext()
 	c.RIP, c.RSP = 0x400000, 0x501000
 	return c, &s, nil
+}
+
+// twoSpaces runs two programs in turn that use the same addresses.
+func twoSpaces() error {
+	var contexts [2]*ring0.Context
+	var spaces [2]*mem.Space
+	for i := range contexts {
+		var err error
+		// movabs $0x500000,%rbx; again: incq (%rbx); mov (%rbx),%rdi; syscall; jmp again
+		if contexts[i], spaces[i], err = program("\x48\xbb\x00\x00\x50\x00\x00\x00\x00\x00\x48\xff\x03\x48\x8b\x3b\x0f\x05\xeb\xf6"); err != nil {
+			return err
+		}
+	}
+	for n := uint64(1); n <= 1000; n++ {
+		for i := range contexts {
+			if n%3 == uint64(i) {
+				continue
+			}
+			spaces[i].Activate()
+			want := contexts[i].RDI + 1
+			if trap := ring0.Enter(contexts[i], 0); trap != ring0.TrapSyscall || contexts[i].RDI != want {
+				return fmt.Errorf("program %d: trap %d, counted to %d, want %d", i, trap, contexts[i].RDI, want)
+			}
+		}
+	}
+	return nil
 }
 
 func ring3() error {
