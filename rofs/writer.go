@@ -221,7 +221,7 @@ type tail struct {
 // writeData writes the clusters of all files, in order, and their records in the cluster table.
 func writeData(ctx context.Context, s *sink, p *plan, o *Options) error {
 	ctx, cancel := context.WithCancel(ctx)
-	n := o.Workers + 2
+	n := 4*o.Workers + 4
 	r := &fileReader{ctx: ctx, p: p, free: make(chan *job, n), work: make(chan *job, n), order: make(chan *job, n)}
 	for range n {
 		r.free <- &job{done: make(chan struct{}, 1)}

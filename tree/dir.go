@@ -42,8 +42,12 @@ func FromDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 	if !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
-	w := walker{ctx: ctx, dir: dir, below: strings.TrimSuffix(filepath.Join(dir, "x"), "x"), o: o}
-	if err := w.list(".", fs.ModeDir); err != nil {
+	w := walker{ctx: ctx, dir: dir, below: strings.TrimSuffix(filepath.Join(dir, "x"), "x"), o: o, free: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	root := directory{path: "."}
+	w.list(&root)
+	w.running.Wait()
+	w.entries = append(w.entries, Entry{Path: ".", Mode: fs.ModeDir})
+	if err := w.flatten(&root); err != nil {
 		return nil, err
 	}
 	if err := w.look(); err != nil {
@@ -69,13 +73,16 @@ func identify(info fs.FileInfo) identity {
 	return identity{inode{uint64(st.Dev), uint64(st.Ino)}, info.Size(), info.ModTime()}
 }
 
-// walker makes the entries of a tree: their paths, then what they are, with all processors, then which are hard links.
+// walker makes the entries of a tree: their names, then what they are, both with all processors, then which are hard links.
 type walker struct {
 	ctx     context.Context
 	dir     string
 	below   string // what precedes the path of each entry but the root on the host
 	o       Options
 	entries []Entry
+
+	free    chan struct{} // has room while a further directory can be listed at the same time
+	running sync.WaitGroup
 
 	mu    sync.Mutex
 	names []name
@@ -95,38 +102,83 @@ func (w *walker) host(p string) string {
 	return w.below + p
 }
 
-// list adds the entry p and, as long as there are any, those below it. Names sorted in each directory make tree order.
-func (w *walker) list(p string, mode fs.FileMode) error {
-	w.entries = append(w.entries, Entry{Path: p, Mode: mode})
-	if !mode.IsDir() {
-		return nil
-	}
-	if err := w.ctx.Err(); err != nil {
-		return err
+// directory is what was found in a directory.
+type directory struct {
+	path     string
+	children []child // sorted
+	err      error
+}
+
+type child struct {
+	path string
+	mode fs.FileMode // type
+	dir  *directory  // nil of others
+}
+
+// list fills d in, and in time the directories below it.
+func (w *walker) list(d *directory) {
+	if d.err = w.ctx.Err(); d.err != nil {
+		return
 	}
 	// O_NOFOLLOW: a directory that became a symbolic link since must not lead out of the tree.
-	f, err := os.OpenFile(w.host(p), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	fd, err := open(w.host(d.path), unix.O_DIRECTORY)
 	if err != nil {
-		return err
+		d.err = err
+		return
 	}
-	children, err := f.ReadDir(-1)
+	f := os.NewFile(uintptr(fd), w.host(d.path))
+	found, err := f.ReadDir(-1)
 	f.Close()
 	if err != nil {
-		return err
+		d.err = err
+		return
 	}
-	slices.SortFunc(children, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	for _, c := range children {
-		child := path.Join(p, c.Name())
-		if w.excluded(child, c.Name()) {
+	slices.SortFunc(found, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	d.children = make([]child, 0, len(found))
+	for _, e := range found {
+		c := child{path: path.Join(d.path, e.Name()), mode: e.Type()}
+		if w.excluded(c.path, e.Name()) {
 			continue
 		}
-		if err := checkName(c.Name()); err != nil {
-			return fmt.Errorf("%s: %w; rename it or exclude it", w.host(p), err)
+		if err := checkName(e.Name()); err != nil {
+			d.err = fmt.Errorf("%s: %w; rename it or exclude it", w.host(d.path), err)
+			return
 		}
-		if err := w.list(child, c.Type()); err != nil {
-			return err
+		if c.mode.IsDir() {
+			c.dir = &directory{path: c.path}
+		}
+		d.children = append(d.children, c)
+	}
+	for _, c := range d.children {
+		if c.dir == nil {
+			continue
+		}
+		select {
+		case w.free <- struct{}{}:
+			w.running.Go(func() {
+				w.list(c.dir)
+				<-w.free
+			})
+		default:
+			w.list(c.dir)
 		}
 	}
+}
+
+// flatten adds entries for what was found. Names sorted in each directory make tree order.
+func (w *walker) flatten(d *directory) error {
+	if d.err != nil {
+		return d.err
+	}
+	for _, c := range d.children {
+		w.entries = append(w.entries, Entry{Path: c.path, Mode: c.mode})
+		if c.dir != nil {
+			if err := w.flatten(c.dir); err != nil {
+				return err
+			}
+		}
+	}
+	d.children = nil
 	return nil
 }
 
@@ -239,9 +291,30 @@ func (w *walker) link() error {
 	return nil
 }
 
-// hostFile reads a file that must stay what it was.
+// open opens a file to read.
+func open(path string, flags int) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|flags, 0)
+		return err
+	})
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// retry calls f until no signal interrupts it.
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// hostFile reads a file that must stay what it was. An os.File would cost twice the system calls.
 type hostFile struct {
-	f    *os.File
+	fd   int
 	path string
 	want identity
 	pos  int64
@@ -250,28 +323,30 @@ type hostFile struct {
 
 func openFile(path string, want identity) (*hostFile, error) {
 	// O_NONBLOCK: should a fifo have taken the file's place, opening it must not wait for a writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	fd, err := open(path, unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%w: %w", err, ErrChanged)
 	}
 	if err != nil {
 		return nil, err
 	}
-	h := &hostFile{f: f, path: path, want: want}
-	got, err := f.Stat()
-	if err == nil {
-		err = h.compare(got)
+	h := &hostFile{fd: fd, path: path, want: want}
+	var got unix.Stat_t
+	if err = unix.Fstat(fd, &got); err != nil {
+		err = &fs.PathError{Op: "stat", Path: path, Err: err}
+	} else {
+		err = h.compare(&got)
 	}
 	if err != nil {
-		f.Close()
+		h.Close()
 		return nil, err
 	}
 	return h, nil
 }
 
 // compare fails with ErrChanged if got is not the file that the tree was made of.
-func (h *hostFile) compare(got fs.FileInfo) error {
-	is := identify(got)
+func (h *hostFile) compare(got *unix.Stat_t) error {
+	is := identity{inode{uint64(got.Dev), uint64(got.Ino)}, got.Size, time.Unix(got.Mtim.Unix())}
 	switch {
 	case is.inode != h.want.inode:
 		return fmt.Errorf("%s: %w: another file has taken its place", h.path, ErrChanged)
@@ -295,7 +370,7 @@ func (h *hostFile) Read(b []byte) (int, error) {
 	if rest := h.want.size - h.pos; int64(len(b)) > rest {
 		b = b[:rest]
 	}
-	n, err := h.f.Read(b)
+	n, err := h.pread(b, h.pos)
 	h.pos += int64(n)
 	if err == io.EOF {
 		err = fmt.Errorf("%s: %w: it ends at %d of %d bytes", h.path, ErrChanged, h.pos, h.want.size)
@@ -315,17 +390,56 @@ func (h *hostFile) Read(b []byte) (int, error) {
 }
 
 func (h *hostFile) recheck() error {
-	got, err := os.Lstat(h.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", err, ErrChanged)
-	}
-	if err != nil {
+	var got unix.Stat_t
+	if err := retry(func() error { return unix.Lstat(h.path, &got) }); err != nil {
+		err = &fs.PathError{Op: "lstat", Path: h.path, Err: err}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", err, ErrChanged)
+		}
 		return err
 	}
-	return h.compare(got)
+	return h.compare(&got)
+}
+
+// pread reads some of the bytes at off, of which there may be none.
+func (h *hostFile) pread(b []byte, off int64) (n int, err error) {
+	if h.fd < 0 {
+		return 0, &fs.PathError{Op: "read", Path: h.path, Err: fs.ErrClosed}
+	}
+	const most = 1 << 30 // macOS refuses 2 GiB
+	err = retry(func() (err error) {
+		n, err = unix.Pread(h.fd, b[:min(len(b), most)], off)
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, &fs.PathError{Op: "read", Path: h.path, Err: err}
+	case n == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // ReadAt is for a look into the file; it does not check again that the file stayed the same.
-func (h *hostFile) ReadAt(b []byte, off int64) (int, error) { return h.f.ReadAt(b, off) }
+func (h *hostFile) ReadAt(b []byte, off int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := h.pread(b[done:], off+int64(done))
+		if done += n; err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
 
-func (h *hostFile) Close() error { return h.f.Close() }
+func (h *hostFile) Close() error {
+	if h.fd < 0 {
+		return &fs.PathError{Op: "close", Path: h.path, Err: fs.ErrClosed}
+	}
+	err := unix.Close(h.fd)
+	h.fd = -1
+	if err != nil {
+		return &fs.PathError{Op: "close", Path: h.path, Err: err}
+	}
+	return nil
+}
