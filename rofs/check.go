@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -37,6 +39,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Problem))
 	}
 	c := &checker{ctx: ctx, r: device{r}, rd: rd, buf: make([]byte, 1<<rd.Super.MaxClusterLog())}
 	c.report = func(p Problem) { c.found = true; report(p) }
+	defer c.tell()
 	s := &rd.Super
 	if r := s.Reserved(); !zero(r) && string(r[:8]) != "FLSIGN1\n" { // a signature is for who has the key
 		report(Problem{144, 108, "reserved bytes of the superblock are not zero"})
@@ -72,6 +75,70 @@ type checker struct {
 	buf    []byte
 	names  []uint32 // by inode - 1: how many names it has
 	dirs   []uint32 // by inode - 1: how many subdirectories it has
+	lost   map[span]*loss
+	// Of these some cannot be read, so that what is missing beside them is no problem of its own.
+	noInodes, noNames, noClusters bool
+}
+
+// span is a range of an image that cannot be used: a metadata block, or what is stored of a cluster.
+type span struct{ off, length int64 }
+
+// loss is what is lost with it.
+type loss struct {
+	what  string
+	first string              // one of those that it takes part of
+	inos  map[uint32]struct{} // all of them
+}
+
+// lose notes that a span is damaged, and costs inode ino something, of which first tells the path; 0 if nobody is known.
+func (c *checker) lose(s span, what string, ino uint32, first func() string) {
+	c.found = true
+	l := c.lost[s]
+	if l == nil {
+		if c.lost == nil {
+			c.lost = make(map[span]*loss)
+		}
+		l = &loss{what: what, inos: make(map[uint32]struct{})}
+		c.lost[s] = l
+	}
+	if ino != 0 {
+		l.inos[ino] = struct{}{}
+		if l.first == "" || l.first[0] != '/' { // a path is better than an inode's number
+			if p := first(); l.first == "" || p[0] == '/' {
+				l.first = p
+			}
+		}
+	}
+}
+
+// tell reports each damaged span once, with what is lost.
+func (c *checker) tell() {
+	for _, s := range slices.SortedFunc(maps.Keys(c.lost), func(a, b span) int { return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(a.length, b.length)) }) {
+		l := c.lost[s]
+		what := l.what
+		if n := len(l.inos); n > 0 {
+			what += "; lost with it, in whole or in part: " + l.first
+			if n > 1 {
+				what += fmt.Sprintf(" and %d more", n-1)
+			}
+		}
+		c.report(Problem{s.off, s.length, what})
+	}
+}
+
+// blame notes an error of the leaf reader in what inode ino has, of which first tells the path, as a loss by the metadata block
+// that is known to be bad. It reports whether it is one.
+func (c *checker) blame(err error, ino uint32, first func() string) bool {
+	fe, ok := errors.AsType[*format.FormatError](err)
+	if !ok {
+		return false
+	}
+	s := span{fe.Offset &^ (format.BlockSize - 1), format.BlockSize}
+	if c.lost[s] == nil || fe.Field != "metadata block" {
+		return false
+	}
+	c.lose(s, "", ino, first)
+	return true
 }
 
 // zeros reports what is not zero from byte from up to byte to.
@@ -100,12 +167,14 @@ func (c *checker) zeros(from, to int64) error {
 	return nil
 }
 
-// wrong reports an error of the leaf reader, unless the device failed: that it returns.
-func (c *checker) wrong(off, length int64, what string, err error) error {
+// wrong reports an error of the leaf reader in what inode ino has, unless the device failed: that it returns.
+func (c *checker) wrong(ino uint32, err error) error {
 	if _, ok := errors.AsType[*format.FormatError](err); !ok {
 		return err
 	}
-	c.report(Problem{off, length, what + ": " + err.Error()})
+	if !c.blame(err, ino, func() string { return c.path(ino) }) {
+		c.report(Problem{c.inodeOff(ino), format.InodeSize, c.path(ino) + ": " + err.Error()})
+	}
 	return nil
 }
 
@@ -148,7 +217,9 @@ func (c *checker) blocks() error {
 			if n, err := c.r.ReadAt(b, off); n < len(b) {
 				return err
 			}
-			bad := func(what string) { c.report(Problem{off, format.BlockSize, "metadata block: " + what}) }
+			bad := func(what string) {
+				c.lose(span{off, format.BlockSize}, fmt.Sprintf("metadata block of %s: %s", structures[t], what), 0, nil)
+			}
 			h := (*format.Header)(b)
 			used := int(h.Used())
 			want := int(min(shape.PerBlock, count-i*shape.PerBlock) * shape.Size)
@@ -180,7 +251,8 @@ func (c *checker) inodes() error {
 			return context.Cause(c.ctx)
 		}
 		if err := c.rd.Inode(ino, &n); err != nil {
-			if err := c.wrong(c.inodeOff(ino), format.InodeSize, fmt.Sprintf("inode %d", ino), err); err != nil {
+			c.noInodes = true
+			if err := c.wrong(ino, err); err != nil {
 				return err
 			}
 			continue
@@ -199,7 +271,7 @@ func (c *checker) inodes() error {
 			_, err = xattrs(c.rd, &node{ino, n})
 		}
 		if err != nil {
-			if err := c.wrong(c.inodeOff(ino), format.InodeSize, c.path(ino), err); err != nil {
+			if err := c.wrong(ino, err); err != nil {
 				return err
 			}
 		}
@@ -210,14 +282,15 @@ func (c *checker) inodes() error {
 		if c.rd.Inode(ino, &n) != nil {
 			continue // reported above
 		}
+		missing := c.noInodes || c.noNames // then there may be more names than were found
 		want := c.names[ino-1]
 		if n.Type() == format.TypeDir {
-			if want != 1 {
+			if want > 1 || want == 0 && !missing {
 				c.report(Problem{c.inodeOff(ino), format.InodeSize, fmt.Sprintf("inode %d: a directory with %d names", ino, want)})
 			}
 			want = 2 + c.dirs[ino-1]
 		}
-		if c.names[ino-1] == 0 || n.Nlink() != want {
+		if n.Nlink() < want || (c.names[ino-1] == 0 || n.Nlink() != want) && !missing {
 			c.report(Problem{c.inodeOff(ino), format.InodeSize, fmt.Sprintf("inode %d: %d links instead of %d", ino, n.Nlink(), want)})
 		}
 	}
@@ -263,6 +336,10 @@ func (c *checker) directory(ino uint32, n *format.Inode) error {
 	var last string
 	for i := range n.Count() {
 		if err := c.rd.ReadDir(n, i, &d); err != nil {
+			c.noNames = true
+			if c.blame(err, ino, func() string { return c.path(ino) }) {
+				continue
+			}
 			return err
 		}
 		name := string(d.Name())
@@ -278,7 +355,9 @@ func (c *checker) directory(ino uint32, n *format.Inode) error {
 			bad("not a name")
 		}
 		if found, err := c.rd.Lookup(n, name); err != nil {
-			return err
+			if !c.blame(err, ino, func() string { return c.path(ino) }) {
+				return err
+			}
 		} else if found != d.Ino {
 			bad("it is not found")
 		}
@@ -288,6 +367,9 @@ func (c *checker) directory(ino uint32, n *format.Inode) error {
 		}
 		c.names[d.Ino-1]++
 		if err := c.rd.Inode(d.Ino, &child); err != nil {
+			if c.blame(err, d.Ino, func() string { return path.Join(c.path(ino), name) }) {
+				continue
+			}
 			return err
 		}
 		if uint16(d.Type)<<12 != child.Type() {
@@ -351,7 +433,7 @@ func (c *checker) clusters() error {
 		fileBytes += n.Size()
 		if n.Layout() == format.LayoutInline {
 			if err := c.rd.ReadCluster(&n, 0, c.buf); n.Size() > 0 && err != nil {
-				if err := c.wrong(c.inodeOff(ino), format.InodeSize, c.path(ino), err); err != nil {
+				if err := c.wrong(ino, err); err != nil {
 					return err
 				}
 			}
@@ -371,12 +453,17 @@ func (c *checker) clusters() error {
 			}
 			owned[k/64] |= 1 << (k % 64)
 			err := c.rd.Cluster(&n, i, &e)
-			if err == nil {
-				if e.Codec() != format.CodecHole {
-					extents = append(extents, extent{int64(e.Off()), int64(e.Off()) + int64(e.Len())})
-				} else if e != (format.Cluster{}) {
-					err = format.Corrupt(0, "hole that is not all zero", format.ErrFormat)
+			if err != nil {
+				c.noClusters = true
+				if err := c.wrong(ino, err); err != nil {
+					return err
 				}
+				continue
+			}
+			if e.Codec() != format.CodecHole {
+				extents = append(extents, extent{int64(e.Off()), int64(e.Off()) + int64(e.Len())})
+			} else if e != (format.Cluster{}) {
+				err = format.Corrupt(0, "hole that is not all zero", format.ErrFormat)
 			}
 			if err == nil && i<<n.ClusterLog() < n.Size() {
 				err = c.rd.ReadCluster(&n, i, c.buf)
@@ -384,18 +471,21 @@ func (c *checker) clusters() error {
 			if err == nil && s.Codecs()>>e.Codec()&1 == 0 {
 				err = format.Corrupt(0, "record of a cluster", format.ErrFormat)
 			}
-			if err != nil {
-				what := fmt.Sprintf("%s, from its byte %d", c.path(ino), i<<n.ClusterLog())
-				if err := c.wrong(int64(e.Off()), int64(e.Len()), what, err); err != nil {
-					return err
-				}
+			if fe, ok := errors.AsType[*format.FormatError](err); ok {
+				c.lose(span{int64(e.Off()), int64(e.Len())}, "content: "+fe.Error(), ino,
+					func() string { return fmt.Sprintf("%s from its byte %d", c.path(ino), i<<n.ClusterLog()) })
+			} else if err != nil {
+				return err
 			}
 		}
 	}
-	if fileBytes != s.FileBytes() {
+	if fileBytes > s.FileBytes() || fileBytes < s.FileBytes() && !c.noInodes {
 		c.report(Problem{136, 8, "the sum of file sizes is wrong"})
 	}
 	for k := range uint64(total) {
+		if c.noInodes {
+			break // one of those may own it
+		}
 		if owned[k/64]>>(k%64)&1 == 0 {
 			per := uint64(format.Shapes[format.Clusters].PerBlock)
 			off := int64(uint64(s.Start(format.Clusters))+k/per)<<format.BlockLog + format.HeaderSize + int64(k%per)*format.ClusterSize
@@ -410,10 +500,15 @@ func (c *checker) clusters() error {
 		}
 		if x.off < at {
 			c.report(Problem{x.off, x.end - x.off, "clusters overlap"})
+		} else if c.noInodes || c.noClusters {
+			// What lies in between may be theirs.
 		} else if err := c.zeros(at, min(x.off, int64(s.ImageLen()))); err != nil {
 			return err
 		}
 		at = max(at, x.end)
+	}
+	if c.noInodes || c.noClusters {
+		return nil
 	}
 	return c.zeros(at, int64(s.ImageLen()))
 }

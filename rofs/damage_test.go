@@ -2,9 +2,11 @@ package rofs_test
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -147,4 +149,42 @@ func TestMillionDamages(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestDamageOnce damages one block or cluster after the other: Check names it, once, with a path that suffers, and nothing else.
+func TestDamageOnce(t *testing.T) {
+	entries := []tree.Entry{dir("d"), file("d/large", mixed(300000, 1)), file("d/inline", []byte("a few bytes"))}
+	for i := range 200 {
+		entries = append(entries, file(fmt.Sprintf("d/tail%d", i), mixed(2000+i, uint64(i))))
+	}
+	whole := write(t, newTree(t, entries...), rofs.Options{})
+	once := func(what string, off, length int64) {
+		t.Helper()
+		image := bytes.Clone(whole)
+		image[off+20] ^= 4
+		var got []rofs.Problem
+		if err := rofs.Check(t.Context(), bytes.NewReader(image), int64(len(image)), func(p rofs.Problem) { got = append(got, p) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 1 || got[0].Offset != off || got[0].Length != length || !strings.Contains(got[0].What, "; lost with it, in whole or in part: /") {
+			t.Errorf("%s, bytes %d to %d: %d problems: %.3q", what, off, off+length-1, len(got), got)
+		} else {
+			t.Log(got[0])
+		}
+	}
+	s := format.Superblock(whole)
+	for table := range format.NumTables {
+		for i := range format.Blocks(table, s.Count(table)) {
+			once(fmt.Sprintf("table %d", table), int64(s.Start(table)+i)<<format.BlockLog, format.BlockSize)
+		}
+	}
+	seen := map[int64]bool{}
+	if err := open(t, whole).Extents(func(e rofs.Extent) {
+		if e.Path != "" && !seen[e.Offset] {
+			seen[e.Offset] = true
+			once(e.Path, e.Offset, e.Length)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
