@@ -101,7 +101,6 @@ type vmSpec struct {
 type ended struct {
 	console   string
 	how, code byte // as in abi's end mark
-	entered   bool // the program was started
 }
 
 func (e ended) String() string {
@@ -117,7 +116,7 @@ func boot(t *testing.T, s vmSpec) ended {
 	t.Helper()
 	q := emulator(t)
 	img := makeImage(t, s)
-	e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, 2*time.Minute)
+	e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, 2*time.Minute, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,23 +159,59 @@ func makeImage(t *testing.T, s vmSpec) string {
 	return img
 }
 
-// runImage runs a machine to its end, of which it is an error not to be told.
-func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit time.Duration) (ended, error) {
+// errSpins says that a machine was stopped while its program ran, which would not have ended.
+var errSpins = errors.New("the program spins, or sleeps")
+
+// spins tells whether the machine is ever found in ring 3 or idle: then the kernel does not hang.
+func spins(ctx context.Context, vm *qemu.VM) bool {
+	m, err := vm.Monitor(ctx)
+	if err != nil {
+		return false
+	}
+	for range 50 {
+		var text string
+		err := m.Execute(ctx, "human-monitor-command", map[string]string{"command-line": "info registers"}, &text)
+		if err != nil {
+			return false
+		}
+		if strings.Contains(text, "CPL=3") || strings.Contains(text, "HLT=1") {
+			return true
+		}
+	}
+	return false
+}
+
+// runImage runs a machine to its end, of which it is an error not to be told. It is stopped after the time limit; and, if limitApp is not
+// 0, so long after the program was started, unless that is the kernel's fault.
+func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit, limitApp time.Duration) (ended, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var console strings.Builder
 	var marks []byte
-	c.Accel = "tcg"
+	overtime := make(chan struct{}, 1)
+	c.Accel, c.Monitor = "tcg", limitApp != 0
 	vm, err := q.Start(ctx, c, qemu.Events{
 		Console: func(_ time.Duration, p []byte) { console.Write(p) },
-		Mark:    func(_ time.Duration, p []byte) { marks = append(marks, p...) },
+		Mark: func(_ time.Duration, p []byte) {
+			marks = append(marks, p...)
+			if limitApp != 0 && bytes.IndexByte(p, abi.MarkApp) >= 0 {
+				time.AfterFunc(limitApp, func() { overtime <- struct{}{} })
+			}
+		},
 	})
 	if err != nil {
 		return ended{}, err
 	}
 	defer vm.Close()
+	select {
+	case <-vm.Done():
+	case <-overtime:
+		if spins(ctx, vm) {
+			return ended{}, errSpins
+		}
+	}
 	result, err := vm.Wait()
-	e := ended{console: strings.ReplaceAll(console.String(), "\r", ""), entered: bytes.IndexByte(marks, abi.MarkApp) >= 0}
+	e := ended{console: strings.ReplaceAll(console.String(), "\r", "")}
 	if n := len(marks); n >= 3 && marks[n-3] == abi.MarkEnd {
 		e.how, e.code = marks[n-2], marks[n-1]
 		return e, nil

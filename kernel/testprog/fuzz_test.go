@@ -2,8 +2,6 @@ package testprog
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -13,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/firstlight-boot/firstlight/fsmod"
+	_ "github.com/firstlight-boot/firstlight/fsmod/ramfsmod"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
+	"github.com/firstlight-boot/firstlight/tree"
 )
 
 // scripts/fuzz-kernel sets these; without, a few boots of each kind are made, of seeds that stay the same.
@@ -75,17 +76,14 @@ func TestFuzzCalls(t *testing.T) {
 		if seed%5 == 0 {
 			c.MemoryBytes = 16 << 20
 		}
-		return judge(runImage(t.Context(), q, c, time.Minute))
+		return judge(runImage(t.Context(), q, c, 2*time.Minute, 0))
 	})
 }
 
-// spun is the end of a boot that was stopped while the program ran, which may spin if it is damaged.
-const spun = "spun"
-
 // judgeDamaged is judge for a boot whose program may be damaged.
 func judgeDamaged(e ended, err error) (string, error) {
-	if err != nil && e.entered && errors.Is(err, context.DeadlineExceeded) {
-		return spun, nil
+	if err == errSpins {
+		return "spins", nil
 	}
 	return judge(e, err)
 }
@@ -126,7 +124,7 @@ func TestFuzzELF(t *testing.T) {
 			img = makeImage(t, vmSpec{dir: dir, args: []string{"/p"}})
 		}
 		c := qemu.Config{Kernel: img, Disks: []string{img}, Append: fmt.Sprintf("init=/p%d", seed)}
-		return judgeDamaged(runImage(t.Context(), q, c, 3*time.Second))
+		return judgeDamaged(runImage(t.Context(), q, c, 2*time.Minute, 2*time.Second))
 	})
 }
 
@@ -149,7 +147,7 @@ func damage(r *rand.Rand, b []byte) {
 	}
 }
 
-// TestFuzzImages boots images, and initial RAM disks, with damage behind the kernel.
+// TestFuzzImages boots images with damage behind the kernel.
 func TestFuzzImages(t *testing.T) {
 	q := emulator(t)
 	dir := t.TempDir()
@@ -185,6 +183,57 @@ func TestFuzzImages(t *testing.T) {
 		if err := os.WriteFile(bad, b, 0o666); err != nil {
 			return "", err
 		}
-		return judgeDamaged(runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{bad}}, 5*time.Second))
+		return judgeDamaged(runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{bad}}, 2*time.Minute, 4*time.Second))
+	})
+}
+
+// TestFuzzArchives boots initial RAM disks that are damaged, plain and compressed.
+func TestFuzzArchives(t *testing.T) {
+	q := emulator(t)
+	dir := t.TempDir()
+	data(t, filepath.Join(dir, "data"))
+	compileC(t, 2, "files", filepath.Join(dir, "files"))
+	root, err := tree.FromDir(t.Context(), dir, tree.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := fsmod.Lookup("ramfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := theKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "initrd")
+	var archives [][]byte
+	for _, codec := range append([]string{""}, m.Codecs()...) {
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Write(t.Context(), f, root, fsmod.Options{Codec: codec}); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		archives = append(archives, b)
+	}
+	repeat(t, 6, func(seed uint64) (string, error) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		b := bytes.Clone(archives[max(0, r.IntN(2*len(archives))-len(archives))]) // half of them plain
+		for range 1 << r.IntN(8) {
+			damage(r, b)
+		}
+		if r.IntN(8) == 0 {
+			b = b[:r.IntN(len(b))]
+		}
+		if err := os.WriteFile(name, b, 0o666); err != nil {
+			return "", err
+		}
+		return judgeDamaged(runImage(t.Context(), q, qemu.Config{KernelImage: kernel, Initrd: name, Append: "init=/files"}, 2*time.Minute, 4*time.Second))
 	})
 }
