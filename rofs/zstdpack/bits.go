@@ -72,17 +72,14 @@ func log2(x uint32) int {
 func load32(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i:]) }
 func load64(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }
 
-// common returns how many bytes at a and b > a are equal, up to end, before which both lie.
+// common returns how many bytes at a and b > a are equal, up to end, which has slack bytes behind it.
 func common(src []byte, a, b, end int) int {
 	from := b
-	for b+8 <= end {
+	for b < end {
 		if x := load64(src, a) ^ load64(src, b); x != 0 {
-			return b - from + bits.TrailingZeros64(x)>>3
+			return min(b-from+bits.TrailingZeros64(x)>>3, end-from)
 		}
 		a, b = a+8, b+8
 	}
-	for b < end && src[a] == src[b] {
-		a, b = a+1, b+1
-	}
-	return b - from
+	return end - from
 }

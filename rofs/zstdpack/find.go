@@ -1,40 +1,78 @@
 package zstdpack
 
+import "math/bits"
+
 const (
-	hashBits  = 17 // of 4 bytes
+	nearBits  = 16 // of 4 bytes
 	shortBits = 15 // of 3 bytes
 
 	// shortReach is how far away a match of 3 bytes is worth while.
 	shortReach = 1 << 14
+
+	farBytes = 6 // have the hash by which positions are sorted
 )
 
 // A match is at some position: the longest of those that are no farther away.
 type match struct{ length, off uint32 }
 
-// A finder finds matches. It keeps the positions of each hash in a binary tree by what follows there, whose root is the latest.
+// A finder finds matches. All positions are sorted by hash beforehand, so that those to compare with lie side by side in memory,
+// with the bytes that tell most of them apart: nothing is as slow as to go from one to the other through a table that no cache holds.
 type finder struct {
 	depth int // how many places are compared with each position
 	nice  int // a length from which on nothing better is looked for
 
-	root    [1 << hashBits]int32  // by hash: the last position + 1
+	starts []uint32 // by hash: where in places its positions start
+	places []uint64 // by hash, ascending: the 5 bytes behind those that are hashed, and in the lowest 24 bits the position
+	ranks  []uint32 // by position: its index in places × 256, and how many before it have the same hash, at most 255
+
+	near    [1 << nearBits]int32  // by hash: the last position + 1
 	short   [1 << shortBits]int32 // the same
-	tree    [][2]int32            // by position: below, and above, position + 1
-	next    int                   // the first position that is not in the trees
 	matches []match               // of a block, by position and ever longer
 	ends    []uint32              // by position in the block: where in matches its own end
 }
 
-func (f *finder) reset(src []byte) {
-	clear(f.root[:])
-	clear(f.short[:])
-	if len(f.tree) < len(src) {
-		f.tree = make([][2]int32, len(src))
-	}
-	f.next = 0
-}
-
-func hash4(v uint32) uint32 { return v * 2654435761 >> (32 - hashBits) }
 func hash3(v uint32) uint32 { return v << 8 * 506832829 >> (32 - shortBits) }
+func hash4(v uint32) uint32 { return v * 2654435761 >> (32 - nearBits) }
+
+// index prepares for the first size bytes of src, which has slack behind them.
+func (f *finder) index(src []byte, size int) {
+	clear(f.short[:])
+	clear(f.near[:])
+	log := max(8, bits.Len(uint(size))-1)
+	if len(f.ranks) < size {
+		f.places, f.ranks = make([]uint64, size), make([]uint32, size)
+	}
+	if len(f.starts) <= 1<<log {
+		f.starts = make([]uint32, 1<<log+1)
+	}
+	starts := f.starts[:1<<log+1]
+	clear(starts)
+	hash := func(v uint64) uint64 { return v << (64 - 8*farBytes) * 227718039650203 >> (64 - log) }
+	for i := range size {
+		starts[hash(load64(src, i))+1]++
+	}
+	sum := uint32(0)
+	for i, k := range starts {
+		sum += k
+		starts[i] = sum
+	}
+	ranks, places := f.ranks[:size], f.places[:size]
+	for i := range ranks {
+		at := &starts[hash(load64(src, i))]
+		places[*at] = load64(src, i+farBytes)<<24 | uint64(i)
+		ranks[i] = *at << 8
+		*at++
+	}
+	// By now each start has moved to its end.
+	for i := range ranks {
+		r := ranks[i] >> 8
+		start := uint32(0)
+		if h := hash(load64(src, i)); h > 0 {
+			start = starts[h-1]
+		}
+		ranks[i] |= min(r-start, 255)
+	}
+}
 
 // find fills in matches for src[lo:hi]; none goes beyond that.
 func (f *finder) find(src []byte, lo, hi int) {
@@ -45,70 +83,54 @@ func (f *finder) find(src []byte, lo, hi int) {
 	ends := f.ends[:hi-lo]
 	skip := lo // no matches are wanted of positions before that
 	for i := lo; i < hi; i++ {
-		if i >= skip && hi-i >= 4 {
-			for f.next < i {
-				f.insert(src, f.next, 0)
-			}
-			before := len(f.matches)
-			f.insert(src, i, hi)
-			if n := len(f.matches); n > before && int(f.matches[n-1].length) >= f.nice {
-				skip = i + int(f.matches[n-1].length)
+		if hi-i >= 4 {
+			v := load32(src, i)
+			short, near := &f.short[hash3(v)], &f.near[hash4(v)]
+			p, q := int(*short)-1, int(*near)-1
+			*short, *near = int32(i+1), int32(i+1)
+			if i >= skip {
+				best := minMatch - 1
+				if p >= 0 && i-p < shortReach && load32(src, p)<<8 == v<<8 {
+					best = common(src, p, i, hi)
+					f.matches = append(f.matches, match{uint32(best), uint32(i - p)})
+				}
+				if q >= 0 && load32(src, q) == v {
+					if n := common(src, q, i, hi); n > best {
+						best = n
+						f.matches = append(f.matches, match{uint32(best), uint32(i - q)})
+					}
+				}
+				if best = f.far(src, i, hi, best); best >= f.nice {
+					skip = i + best
+				}
 			}
 		}
 		ends[i-lo] = uint32(len(f.matches))
 	}
 }
 
-// insert puts position i into its tree, and appends its matches up to hi if that is beyond.
-func (f *finder) insert(src []byte, i, hi int) {
-	want, end := hi > i, len(src)
-	v := load32(src, i)
-	root := &f.root[hash4(v)]
-	p := int(*root) - 1
-	*root = int32(i + 1)
-	best := minMatch
-	if want {
-		s := &f.short[hash3(v)]
-		q := int(*s) - 1
-		*s = int32(i + 1)
-		if q >= 0 && i-q < shortReach && load32(src, q)<<8 == v<<8 {
-			best = common(src, q, i, hi)
-			f.matches = append(f.matches, match{uint32(best), uint32(i - q)})
+// far appends matches of i that are longer than best, up to hi, and returns the longest length.
+func (f *finder) far(src []byte, i, hi, best int) int {
+	rank := f.ranks[i]
+	n := min(int(rank&255), f.depth)
+	places := f.places[int(rank>>8)-n:][:n]
+	v := load64(src, i+farBytes) << 24
+	for k := len(places) - 1; k >= 0; k-- {
+		e := places[k]
+		if equal := bits.TrailingZeros64((e^v)>>24) >> 3; equal+farBytes <= best && equal < 5 {
+			continue
 		}
-	}
-	tree := f.tree
-	below, above := &tree[i][0], &tree[i][1] // where the next position goes that is less, or more, than i
-	lessLen, moreLen := 0, 0                 // what all positions that may follow have in common with i
-	reach := i + 9                           // up to where i only repeats what a match repeats
-	for k := f.depth; k > 0 && p >= 0; k-- {
-		n := min(lessLen, moreLen)
-		n += common(src, p+n, i+n, end)
-		if n > best {
+		p := int(e & (1<<24 - 1))
+		if src[p+best] != src[i+best] {
+			continue
+		}
+		if n := common(src, p, i, hi); n > best {
 			best = n
-			if n > reach-p {
-				reach = p + n
+			f.matches = append(f.matches, match{uint32(n), uint32(i - p)})
+			if n >= f.nice || i+n >= hi {
+				break
 			}
-			if want {
-				f.matches = append(f.matches, match{uint32(min(n, hi-i)), uint32(i - p)})
-			}
-		}
-		if i+n >= end || n >= maxFind {
-			break // which is more cannot be told: i takes no part of what is below
-		}
-		node := &tree[p]
-		if src[p+n] < src[i+n] {
-			*below = int32(p + 1)
-			below, lessLen = &node[1], n
-			p = int(node[1]) - 1
-		} else {
-			*above = int32(p + 1)
-			above, moreLen = &node[0], n
-			p = int(node[0]) - 1
 		}
 	}
-	*below, *above = 0, 0
-	f.next = max(i+1, reach-8)
+	return best
 }
-
-// maxFind is a length from which on it does not matter what is longer.
-const maxFind = 1 << 12

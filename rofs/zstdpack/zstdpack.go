@@ -24,7 +24,8 @@ type Encoder struct {
 	finder
 	parser
 
-	seqs   []seq // of the block at hand
+	in     []byte // the content, with slack
+	seqs   []seq  // of the block at hand
 	codes  coded
 	last   recent // offsets before it
 	lits   []byte
@@ -68,9 +69,12 @@ func (e *Encoder) Compress(dst, src []byte) int {
 	w := writer{dst: dst, at: copy(dst, head[:n])}
 	e.last = recent{1, 4, 8}
 	e.treed, e.tables.valid = false, [3]bool{}
-	e.finder.reset(src)
-	for lo := 0; lo < len(src) || lo == 0; lo += maxBlock {
-		hi := min(lo+maxBlock, len(src))
+	size := len(src)
+	e.in = append(append(e.in[:0], src...), make([]byte, slack)...)
+	src = e.in
+	e.finder.index(src, size)
+	for lo := 0; lo < size || lo == 0; lo += maxBlock {
+		hi := min(lo+maxBlock, size)
 		e.parse(src, lo, hi)
 		if !e.block(&w, src, lo, hi, 0, len(e.seqs)) {
 			return 0
