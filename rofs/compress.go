@@ -10,6 +10,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/rofs/format"
 	"github.com/firstlight-boot/firstlight/rofs/lz4pack"
+	"github.com/firstlight-boot/firstlight/rofs/zstdpack"
 )
 
 // A Codec is a way to compress.
@@ -78,7 +79,8 @@ type compressor struct {
 	codec Codec
 	fast  lz4pack.Fast
 	hc    *lz4pack.Optimal
-	zstd  *zstd.Encoder
+	zstd  *zstd.Encoder     // the fast levels
+	small *zstdpack.Encoder // the others
 }
 
 func newCompressor(o *Options) (*compressor, error) {
@@ -87,6 +89,10 @@ func newCompressor(o *Options) (*compressor, error) {
 	case LZ4HC:
 		c.hc = &lz4pack.Optimal{Depth: depths[o.Level-1]}
 	case Zstd:
+		if o.Level >= zstdpack.MinLevel {
+			c.small = zstdpack.New(o.Level)
+			break
+		}
 		largest := max(o.ClusterSize, o.ExecClusterSize)
 		var err error
 		c.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(o.Level)), zstd.WithEncoderConcurrency(1),
@@ -108,7 +114,7 @@ func (c *compressor) compress(in, buf []byte) (out, newBuf []byte, codec uint8) 
 	if cap(buf) < len(in) {
 		buf = make([]byte, 0, 1<<bits.Len(uint(len(in)-1)))
 	}
-	if c.codec == Zstd {
+	if c.zstd != nil {
 		buf = c.zstd.EncodeAll(in, buf[:0])
 		if len(buf) > room {
 			return in, buf, format.CodecRaw
@@ -117,13 +123,17 @@ func (c *compressor) compress(in, buf []byte) (out, newBuf []byte, codec uint8) 
 	}
 	buf = buf[:room]
 	n := 0
-	if c.hc != nil {
+	codec = format.CodecLZ4
+	switch {
+	case c.small != nil:
+		n, codec = c.small.Compress(buf, in), format.CodecZstd
+	case c.hc != nil:
 		n = c.hc.Compress(buf, in)
-	} else {
+	default:
 		n = c.fast.Compress(buf, in)
 	}
 	if n == 0 {
 		return in, buf, format.CodecRaw
 	}
-	return buf[:n], buf, format.CodecLZ4
+	return buf[:n], buf, codec
 }

@@ -24,7 +24,6 @@ type node struct {
 type parser struct {
 	prices
 	passes int
-	lazy   bool // a position from which the next one is got to cheaply is passed over
 
 	nodes [window + 1]node
 	path  []match // from the end
@@ -76,9 +75,6 @@ func (e *Encoder) choose(src []byte, lo, hi int, learn bool) {
 				}
 				if cur == last {
 					break
-				}
-				if e.lazy && nodes[cur+1].price <= n.price+one/2 {
-					continue
 				}
 			}
 			if at+4 > hi {

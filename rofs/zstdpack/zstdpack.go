@@ -35,10 +35,25 @@ type Encoder struct {
 	treed  bool       // there is one to repeat
 }
 
-// New returns an Encoder of a level from 1, the fastest, to 9.
+// efforts are what levels take: how many places are compared with each, the length of a match that is taken without looking for more,
+// and how often a block is gone through.
+var efforts = [...]struct{ depth, nice, passes int }{
+	{2, 32, 1}, {3, 32, 1}, {4, 32, 1}, {4, 48, 1}, // 6 to 9
+	{4, 64, 1}, {5, 64, 1}, {6, 64, 1}, {6, 96, 1}, {8, 96, 1}, {8, 128, 1}, {10, 192, 1}, {12, 256, 1}, {14, 256, 1}, // 10 to 18
+	{16, 256, 1}, {24, 256, 2}, {64, 512, 2}, {255, 1024, 2}, // 19 to 22
+}
+
+// The levels that there are: the numbers are those of zstd, whose lower levels make longer frames much faster.
+const (
+	MinLevel = 6
+	MaxLevel = MinLevel + len(efforts) - 1
+)
+
+// New returns an Encoder of a level, from MinLevel to MaxLevel.
 func New(level int) *Encoder {
 	e := &Encoder{out: make([]byte, maxBlock+1024)}
-	e.depth, e.nice, e.passes = 64, 256, 1
+	f := &efforts[min(max(level, MinLevel), MaxLevel)-MinLevel]
+	e.depth, e.nice, e.passes = f.depth, f.nice, f.passes
 	return e
 }
 

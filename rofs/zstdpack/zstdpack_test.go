@@ -82,7 +82,7 @@ var sizes = []int{0, 1, 2, 3, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 255, 2
 
 func TestJudges(t *testing.T) {
 	j := newJudges(t)
-	e := New(9)
+	e := New(19)
 	for _, n := range sizes {
 		noise := make([]byte, n)
 		r := rand.New(rand.NewPCG(uint64(n), 1))
