@@ -54,6 +54,7 @@ demo: ## install what is missing, build all, boot an example and show where the 
 test: ## install what is missing, build all, run all tests
 	@scripts/setup test
 	-@scripts/linux-kernel >/dev/null
+	-@scripts/zfs-tools >/dev/null
 	@$(MAKE) --no-print-directory build examples
 	$(GO) test -timeout 15m $(TESTFLAGS) ./...
 

@@ -224,7 +224,7 @@ func (o *objset) accounts(used map[uint64]uint64) (format.Dnode, error) {
 // file writes one file with its extended attributes.
 func (o *objset) file(t *tree.Tree, files []file, i int, p *packers, content *contents, progress func(int64)) error {
 	e, f := &t.Entries[i], &files[i]
-	z := newZnode(e, o.txg)
+	z := newZnode(e, o.txg, o.dev)
 	z.parent, z.links = f.parent, f.links
 	if len(e.Xattrs) > 0 {
 		z.xattr = f.object + 1

@@ -76,7 +76,7 @@ func Entries(p *read.Pool, d read.Dataset, at string) ([]tree.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := lister{f: f, names: map[uint64]string{}}
+	l := lister{f: f, version: p.Version, names: map[uint64]string{}}
 	if err := l.add(f.RootDir, at, 0); err != nil {
 		return nil, fmt.Errorf("dataset %s: %w", d.Name, err)
 	}
@@ -104,9 +104,10 @@ type found struct {
 }
 
 type lister struct {
-	f     *read.FS
-	list  []found
-	names map[uint64]string // of folders
+	f       *read.FS
+	version uint64 // of the pool
+	list    []found
+	names   map[uint64]string // of folders
 }
 
 const maxDepth = 2048
@@ -129,7 +130,7 @@ func (l *lister) add(object uint64, path string, depth int) error {
 	case e.Mode&fs.ModeSymlink != 0:
 		e.Link = s.Link
 	case e.Mode&fs.ModeDevice != 0:
-		e.Major, e.Minor = uint32(s.Rdev>>32), uint32(s.Rdev)
+		e.Major, e.Minor = devNumbers(s.Rdev, l.version)
 	}
 	if e.Xattrs, err = l.xattrs(&s); err != nil {
 		return fmt.Errorf("extended attributes of %s: %w", path, err)

@@ -34,6 +34,7 @@ type writer struct {
 	txg    uint64
 	meta   int // codec of metadata
 	copies int // of metadata blocks
+	dev    devNumber
 
 	next   int64   // first free byte, from format.DataStart
 	slab   uint    // base-2 logarithm of a metaslab's size; no block lies in two

@@ -31,13 +31,14 @@ type Config struct {
 type compat struct {
 	version uint64
 	lz4     bool
+	dev     devNumber
 }
 
 var compats = map[string]compat{
-	"openzfs-2.1": {versionFeatures, true},
-	"osv":         {versionFeatures, true},
-	"freebsd9":    {28, false},
-	"legacy-23":   {23, false},
+	"openzfs-2.1": {versionFeatures, true, devLinux},
+	"osv":         {versionFeatures, true, devSolaris},
+	"freebsd9":    {28, false, devSolaris},
+	"legacy-23":   {23, false, devFuse},
 }
 
 // Write writes a pool whose file system holds t. The bytes depend on the arguments alone.
@@ -63,7 +64,7 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	if c.Ashift == 0 {
 		c.Ashift = 9
 	}
-	w := &writer{ctx: ctx, w: to, ashift: c.Ashift, txg: poolTxg, meta: format.CompressLZJB, copies: 2}
+	w := &writer{ctx: ctx, w: to, ashift: c.Ashift, txg: poolTxg, meta: format.CompressLZJB, copies: 2, dev: k.dev}
 	if k.lz4 {
 		w.meta = format.CompressLZ4
 	}

@@ -158,7 +158,39 @@ func statMode(m fs.FileMode) uint64 {
 	return v
 }
 
-func newZnode(e *tree.Entry, gen uint64) znode {
+// devNumber is how a system's ZFS stores the numbers of a device: each as it has them itself.
+type devNumber int
+
+const (
+	devSolaris devNumber = iota // and FreeBSD
+	devLinux                    // a kernel's
+	devFuse                     // a program's on Linux: makedev of the C library
+)
+
+func (d devNumber) number(major, minor uint32) uint64 {
+	a, i := uint64(major), uint64(minor)
+	switch d {
+	case devLinux:
+		return a<<20 | i
+	case devFuse:
+		return a&0xfff<<8 | a&^0xfff<<32 | i&0xff | i&^0xff<<12
+	}
+	return a<<32 | i
+}
+
+// devNumbers is the opposite, for a pool of that version: numbers above 32 bits are Solaris's, which all but 0 as major number
+// are; of the others version 23 has zfs-fuse's and later ones have Linux's.
+func devNumbers(v, version uint64) (major, minor uint32) {
+	switch {
+	case v>>32 != 0:
+		return uint32(v >> 32), uint32(v)
+	case version <= 23:
+		return uint32(v >> 8 & 0xfff), uint32(v&0xff | v>>12&^0xff)
+	}
+	return uint32(v >> 20), uint32(v & 0xfffff)
+}
+
+func newZnode(e *tree.Entry, gen uint64, dev devNumber) znode {
 	z := znode{
 		mode: statMode(e.Mode), size: uint64(e.Size), gen: gen, uid: uint64(e.UID), gid: uint64(e.GID), links: 1,
 		sec: uint64(e.ModTime.Unix()), nsec: uint64(e.ModTime.Nanosecond()),
@@ -168,7 +200,7 @@ func newZnode(e *tree.Entry, gen uint64) znode {
 	case modeLink:
 		z.link, z.size = e.Link, uint64(len(e.Link))
 	case modeChar, modeBlk:
-		z.rdev = uint64(e.Major)<<32 | uint64(e.Minor)
+		z.rdev = dev.number(e.Major, e.Minor)
 	}
 	return z
 }

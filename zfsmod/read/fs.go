@@ -33,7 +33,7 @@ type Stat struct {
 	Links         uint64
 	Sec, Nsec     int64 // time of the last change of the content
 	Parent        uint64
-	Rdev          uint64 // major number in the upper half
+	Rdev          uint64 // as the system that made it stores device numbers
 	Xattr         uint64 // object of the folder of extended attributes, 0 if there is none
 	Link          string // target
 	InlineXattrs  nvlist.List

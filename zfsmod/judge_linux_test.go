@@ -1,0 +1,289 @@
+package zfsmod
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firstlight-boot/firstlight/fsmod"
+	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/internal/needs"
+	"github.com/firstlight-boot/firstlight/tree"
+)
+
+// tool makes a command of a program of scripts/zfs-tools, which brings its libraries.
+func tool(t testing.TB, folder, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	root, err := filepath.Abs("../out/zfs/" + folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, program)
+	if _, err := os.Stat(path); err != nil {
+		needs.Missing(t, "../out/zfs/"+folder+" is not there: scripts/zfs-tools")
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+root+"/lib/x86_64-linux-gnu:"+root+"/usr/lib/x86_64-linux-gnu", "TZ=UTC")
+	return cmd
+}
+
+func output(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+	}
+	return string(out)
+}
+
+// pool writes a pool called name to a file of its own folder.
+func poolFile(t testing.TB, c Config, tr *tree.Tree, codec string) string {
+	t.Helper()
+	img := filepath.Join(t.TempDir(), "pool.img")
+	if err := os.WriteFile(img, fsmodtest.Write(t, c.Module(), tr, fsmod.Options{Codec: codec}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// zdb has OpenZFS examine every structure of a pool.
+func zdb(t testing.TB, img, name string) {
+	t.Helper()
+	run := func(args ...string) string { return output(t, tool(t, "zdb", "sbin/zdb", args...)) }
+	if out := run("-l", img); !strings.Contains(out, "labels = 0 1 2 3") {
+		t.Errorf("zdb -l does not find four labels that are the same:\n%s", out)
+	}
+	dir := filepath.Dir(img)
+	out := run("-e", "-p", dir, name, "-bcc")
+	if !strings.Contains(out, "No leaks (block sum matches space maps exactly)") || strings.Contains(out, "error") {
+		t.Errorf("zdb -bcc:\n%s", out)
+	}
+	out = run("-e", "-p", dir, name, "-dddd")
+	if !strings.Contains(out, "Dataset "+name+" [ZPL]") {
+		t.Errorf("zdb -dddd lists no file system:\n%.2000s", out)
+	}
+	run("-e", "-p", dir, name, "-m")
+	if out := run("-e", "-p", dir, name, "-u"); !strings.Contains(out, "magic = 0000000000bab10c") {
+		t.Errorf("zdb -u:\n%s", out)
+	}
+}
+
+// grub has GRUB list the root of a pool's file system and read its files.
+func grub(t testing.TB, img string, tr *tree.Tree) {
+	t.Helper()
+	run := func(args ...string) string {
+		return output(t, tool(t, "grub", "usr/bin/grub-fstest", append([]string{img}, args...)...))
+	}
+	got := " " + strings.Join(strings.Fields(run("ls", "(loop0)/@/")), " ") + " "
+	local := filepath.Join(t.TempDir(), "file")
+	for i := range tr.Entries {
+		e := &tr.Entries[i]
+		// GRUB's words for files are no place for blanks, quotes and the like.
+		if strings.ContainsAny(e.Path, " \t\n\"'\\$(){}|&;<>*?,") {
+			continue
+		}
+		if !strings.Contains(e.Path, "/") && e.Path != "." && !strings.Contains(got, " "+e.Path+" ") && !strings.Contains(got, " "+e.Path+"/ ") {
+			t.Errorf("GRUB does not list %q", e.Path)
+		}
+		if !e.Mode.IsRegular() || e.HardLink != "" || e.Size == 0 {
+			continue
+		}
+		if err := os.WriteFile(local, []byte(fsmodtest.Content(t, e)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := run("cmp", "(loop0)/@/"+e.Path, local); out != "" {
+			t.Errorf("GRUB reads something else of %q: %s", e.Path, out)
+		}
+	}
+}
+
+func TestJudges(t *testing.T) {
+	tr := fsmodtest.Awkward(t, fsmodtest.All)
+	for _, tt := range []struct{ compat, codec string }{
+		{"openzfs-2.1", "lz4"}, {"openzfs-2.1", "none"}, {"osv", "lz4"}, {"freebsd9", "gzip"}, {"freebsd9", "lzjb"},
+		{"legacy-23", "lzjb"}, {"legacy-23", "zle"},
+	} {
+		t.Run(tt.compat+"/"+tt.codec, func(t *testing.T) {
+			img := poolFile(t, Config{Compat: tt.compat, Pool: "p"}, tr, tt.codec)
+			zdb(t, img, "p")
+			grub(t, img, tr)
+		})
+	}
+}
+
+// A fuse is a running zfs-fuse.
+type fuse struct{ t testing.TB }
+
+// startFuse starts zfs-fuse, which ends with the test.
+func startFuse(t testing.TB) fuse {
+	t.Helper()
+	if os.Getuid() != 0 {
+		needs.Missing(t, "zfs-fuse mounts for root only")
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		needs.Missing(t, "there is no /dev/fuse")
+	}
+	cmd := tool(t, "fuse", "sbin/zfs-fuse", "-n", "--no-kstat-mount")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			cmd.Process.Kill()
+			<-ended
+		}
+	})
+	// It answers as soon as it can.
+	deadline := time.Now().Add(30 * time.Second)
+	for tool(t, "fuse", "sbin/zpool", "list").Run() != nil {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("zfs-fuse ended: %v\n%s", err, log.Bytes())
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("zfs-fuse does not answer:\n%s", log.Bytes())
+		}
+	}
+	return fuse{t}
+}
+
+func (f fuse) zpool(args ...string) string {
+	f.t.Helper()
+	return output(f.t, tool(f.t, "fuse", "sbin/zpool", args...))
+}
+
+func (f fuse) zfs(args ...string) string {
+	f.t.Helper()
+	return output(f.t, tool(f.t, "fuse", "sbin/zfs", args...))
+}
+
+// scrub has the pool check all of itself.
+func (f fuse) scrub(name string) {
+	f.t.Helper()
+	f.zpool("scrub", name)
+	deadline := time.Now().Add(time.Minute)
+	for {
+		s := f.zpool("status", name)
+		if strings.Contains(s, "scrub completed") {
+			if !strings.Contains(s, "with 0 errors") || !strings.Contains(s, "No known data errors") {
+				f.t.Errorf("scrub:\n%s", s)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("scrub does not end:\n%s", s)
+		}
+	}
+}
+
+// mounted reads a mounted file system.
+func mounted(t testing.TB, dir string) *tree.Tree {
+	t.Helper()
+	tr, err := tree.FromDir(context.Background(), dir, tree.Options{Devices: true, KeepOwner: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// forget is what zfs-fuse does not show: extended attributes, and parts of seconds.
+func forget(e *tree.Entry) {
+	e.Xattrs = nil
+	e.ModTime = e.ModTime.Truncate(time.Second)
+}
+
+// TestFuse has a whole ZFS mount what was written, change it, and leave it for the reader.
+func TestFuse(t *testing.T) {
+	f := startFuse(t)
+	tr := fsmodtest.Awkward(t, fsmodtest.All)
+	img := poolFile(t, Config{Compat: "legacy-23", Pool: "flfuse", Free: 32 << 20}, tr, "lzjb")
+	alt := t.TempDir()
+	f.zpool("import", "-d", filepath.Dir(img), "-R", alt, "flfuse")
+	root := filepath.Join(alt, "flfuse")
+	imported := true
+	defer func() {
+		if imported {
+			tool(t, "fuse", "sbin/zpool", "export", "-f", "flfuse").Run()
+		}
+	}()
+	fsmodtest.Compare(t, mounted(t, root), tr, forget)
+	for i := range 500 {
+		if err := os.WriteFile(filepath.Join(root, fmt.Sprint("new", i)), bytes.Repeat([]byte{byte(i)}, i*100), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.zfs("snapshot", "flfuse@later")
+	for i := range 250 {
+		if err := os.Remove(filepath.Join(root, fmt.Sprint("new", i*2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.scrub("flfuse")
+	want := mounted(t, root)
+	loadAll(t, want)
+	f.zpool("export", "flfuse")
+	imported = false
+	zdb(t, img, "flfuse")
+	o, close := openFile(t, img)
+	defer close()
+	fsmodtest.Compare(t, o.Tree, want, forget)
+	list, err := o.Pool.Datasets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || list[1].Name != "flfuse@later" || !list[1].Snapshot {
+		t.Fatalf("%+v", list)
+	}
+	entries, err := Entries(o.Pool, list[1], ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(tr.Entries)+500 {
+		t.Errorf("the snapshot has %d entries, not %d", len(entries), len(tr.Entries)+500)
+	}
+}
+
+// loadAll keeps the content of a tree's files in memory.
+func loadAll(t testing.TB, tr *tree.Tree) {
+	t.Helper()
+	for i := range tr.Entries {
+		if e := &tr.Entries[i]; e.Mode.IsRegular() && e.Source != nil {
+			e.Source = fsmodtest.Text(fsmodtest.Content(t, e))
+		}
+	}
+}
+
+func openFile(t testing.TB, img string) (*FileSystem, func()) {
+	t.Helper()
+	r, err := os.Open(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := r.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := Open(r, i.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, func() { r.Close() }
+}
+
+var _ fs.FS = (*FileSystem)(nil)
