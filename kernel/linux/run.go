@@ -209,8 +209,9 @@ const (
 
 // Bits of a page fault's error code.
 const (
-	faultWrite = 2
-	faultFetch = 16
+	faultPresent = 1
+	faultWrite   = 2
+	faultFetch   = 16
 )
 
 // exception turns a fault of the program into the page that was missing, or into a signal.
@@ -226,6 +227,7 @@ func (p *process) exception(t *thread, vector int) {
 		}
 		va := t.ctx.CR2
 		if va >= userEnd {
+			t.ctx.ErrorCode |= faultPresent // what of the kernel is mapped is not told
 			p.force(t, sigSegv, segvMapErr, va)
 			return
 		}

@@ -152,6 +152,8 @@ func (p *process) sigreturn(t *thread) int64 {
 		p.force(t, sigSegv, siKernel, 0)
 		return int64(c.RAX)
 	}
+	p.setMask(t, le64(b[frMask:]))
+	t.altStack.set(le64(b[frStack:]), le64(b[frStack+16:]), le32(b[frStack+8:]), c.RSP) // what is wrong with it changes nothing
 	fx := le64(b[frFP:])
 	if fx == 0 {
 		initFX(&c.FX)
@@ -167,8 +169,6 @@ func (p *process) sigreturn(t *thread) int64 {
 	}
 	c.RFLAGS = le64(b[frRegs+8*17:])&rflagsUser | rflagsAlways
 	c.Vector = 0 // not as from a system call, which would take RCX and R11 for itself
-	p.setMask(t, le64(b[frMask:]))
-	t.altStack.set(le64(b[frStack:]), le64(b[frStack+16:]), le32(b[frStack+8:]), c.RSP) // what is wrong with it changes nothing
 	return int64(c.RAX)
 }
 
