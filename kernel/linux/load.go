@@ -120,6 +120,7 @@ const (
 	atRandom   = 25
 	atHwcap2   = 26
 	atExecfn   = 31
+	atVDSO     = 33
 )
 
 // baselineFeatures are the bits of CPUID leaf 1, EDX, that every x86-64 CPU has. Programs ask CPUID themselves for more.
@@ -169,6 +170,7 @@ func (p *process) buildStack(path string, entry, phdrs uint64, numProgs int) (sp
 	p.envStart, p.envEnd = p.argEnd, base+uint64(pathAt)
 
 	aux := [...]uint64{
+		atVDSO, p.mapClock(),
 		atHwcap, baselineFeatures,
 		atPagesz, pageSize,
 		atClktck, clockTick,

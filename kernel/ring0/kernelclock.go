@@ -1,28 +1,33 @@
 package ring0
 
 import (
-	"math/bits"
-
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+	"github.com/firstlight-boot/firstlight/kernel/vdso"
 )
 
-// The clock is the TSC. Its frequency is measured against the local APIC's timer, which VMMs run at 1 GHz, over the time that
-// the boot takes anyway: the timer counts from kernel entry on, and a first reading of the clock at least calibrateTicks
-// later relates the two. Until then a frequency is guessed; nothing waits.
-var clock struct {
+// The clock is the TSC. Who knows its frequency is asked: KVM's pvclock, the hypervisor's or the processor's CPUID. Else it is
+// measured against the local APIC's timer, which VMMs run at 1 GHz, over the time that passes anyway: the timer counts from
+// kernel entry on, and readings of both clocks relate the two. Until then a frequency is guessed; nothing waits.
+type clockState struct {
 	seq    uint32 // odd while it changes
+	fine   uint32 // programs may read the clock themselves: its rate changes no more, or hardly
 	tsc    uint64 // at this TSC
 	nanos  uint64 // it was this many ns since kernel entry,
 	mult   uint64 // and a tick is mult / 2^32 ns
 	hz     uint64 // 0: guessed
-	apic   uint64 // TSC when the APIC timer started to count down from its maximum; 0: it does something else by now
+	apic   uint64 // TSC when the APIC timer started to count down from its maximum; 0: it does something else by now, or nothing
 	window uint64 // ticks that the measurement took
 }
 
+var clock clockState
+
+// The times after which the frequency is measured, in ticks: a first time, for better, and for good.
 const (
-	calibrateTicks = 4 << 20  // first measurement: 1 to 4 ms
-	refineTicks    = 64 << 20 // second, when the timer still counts
+	calibrateTicks = 4 << 20  // 1 to 4 ms
+	refineTicks    = 64 << 20 // a reading is wrong by a microsecond or two: of 20 ms the ten thousandth part
+	finalTicks     = 1 << 30
 	guessedHz      = 2e9
 
 	apicBase    = layout.DirectMap + 0xfee00000
@@ -51,10 +56,22 @@ func kernelTimerInit() {
 	clock.apic = cpu.ReadTSC()
 	clock.tsc = entryTSC
 	clock.mult = 1e9 << 32 / guessedHz
+	setRuntimeClock()
+	if hz := kernelKnownHz(); hz != 0 {
+		clock.hz, clock.mult, clock.fine, clock.apic = hz, kernelMult(hz), 1, 0
+	}
 }
 
 // Nanotime returns the time since kernel entry in ns. It never goes back.
 func Nanotime() uint64 {
+	if clock.apic != 0 && kernelDue() {
+		syscall(sysCalibrate, 0, 0)
+	}
+	return kernelRead()
+}
+
+// kernelRead reads the clock as it is.
+func kernelRead() uint64 {
 	for {
 		seq := clock.seq
 		tsc, nanos, mult := clock.tsc, clock.nanos, clock.mult
@@ -71,20 +88,24 @@ func Ticks() uint64 { return cpu.ReadTSC() }
 // Nanos turns ticks of the TSC into nanoseconds, as well as the frequency is known by now.
 func Nanos(ticks uint64) uint64 { return scale(ticks, clock.mult) }
 
-func scale(ticks, mult uint64) uint64 {
-	hi, lo := bits.Mul64(ticks, mult)
-	return hi<<32 | lo>>32
-}
-
-// kernelNanotime is Nanotime for kernel context, which also keeps the clock right.
+// kernelNanotime is Nanotime for kernel context.
 func kernelNanotime() uint64 {
-	if clock.apic != 0 {
-		elapsed := cpu.ReadTSC() - clock.apic
-		if clock.hz == 0 && elapsed >= calibrateTicks || elapsed >= refineTicks && clock.window < refineTicks {
-			kernelCalibrate()
+	if clock.apic != 0 && kernelDue() {
+		kernelCalibrate()
+	}
+	if pvVersion != 0 && kernelPVChanged() {
+		if rate := kernelPVRate(); rate != 0 && rate != clock.mult {
+			kernelSetRate(rate, 1e9<<32/rate, 1)
 		}
 	}
-	return Nanotime()
+	return kernelRead()
+}
+
+// kernelDue reports whether the APIC timer has counted for long enough to measure, or to do so for better.
+func kernelDue() bool {
+	elapsed := cpu.ReadTSC() - clock.apic
+	return clock.hz == 0 && elapsed >= calibrateTicks ||
+		elapsed >= refineTicks && clock.window < refineTicks || elapsed >= finalTicks && clock.window < finalTicks
 }
 
 // kernelCalibrate measures the TSC's frequency over the time since the APIC timer started, if it still counts.
@@ -93,42 +114,64 @@ func kernelCalibrate() {
 		return
 	}
 	// The tightest of three readings, lest the host preempts the machine between the two clocks.
-	var count uint32
-	var at uint64
-	best := ^uint64(0)
-	for range 3 {
-		before := cpu.ReadTSC()
-		c := cpu.Load32(apicCurrent)
-		after := cpu.ReadTSC()
-		if after-before < best {
-			best, count, at = after-before, c, before+(after-before)/2
-		}
+	var r [3]reading
+	for i := range r {
+		r[i].before = cpu.ReadTSC()
+		r[i].count = cpu.Load32(apicCurrent)
+		r[i].after = cpu.ReadTSC()
 	}
-	nanos := uint64(maxCount - count)
-	ticks := at - clock.apic
-	if count == 0 || nanos == 0 || ticks == 0 || ticks>>40 != 0 {
+	if r[0].count == 0 {
 		clock.apic = 0 // it ran out
 		return
 	}
-	mult := nanos << 32 / ticks
-	if mult == 0 {
+	mult, hz, ticks, ok := kernelMeasure(clock.apic, &r)
+	if !ok || ticks < clock.window {
 		return
 	}
-	was := Nanotime()
+	clock.window = ticks
+	fine := clock.fine
+	if ticks >= refineTicks {
+		fine = 1
+	}
+	if ticks >= finalTicks {
+		clock.apic = 0
+	}
+	kernelSetRate(mult, hz, fine)
+}
+
+// kernelSetRate goes on with another rate, as if it had been there from the start; but time never goes back.
+func kernelSetRate(mult, hz uint64, fine uint32) {
+	was := kernelRead()
 	now := cpu.ReadTSC()
 	clock.seq++
 	clock.nanos = max(was, scale(now-entryTSC, mult))
 	clock.tsc = now
 	clock.mult = mult
-	clock.hz = scaleHz(ticks, nanos)
-	clock.window = ticks
+	clock.hz = hz
+	clock.fine = fine
 	clock.seq++
+	kernelPublish()
 }
 
-// scaleHz returns ticks per second for ticks counted in nanos; ticks < 2^40 and nanos < 2^32 keep every step in 64 bits.
-func scaleHz(ticks, nanos uint64) uint64 {
-	whole, rest := ticks/nanos, ticks%nanos
-	return whole*1e9 + rest*1e9/nanos
+// clockPage is the physical address of the page by which programs read the clock; 0: there is none.
+var clockPage uint64
+
+// kernelPublish writes what package vdso's code reads.
+func kernelPublish() {
+	if clockPage == 0 {
+		return
+	}
+	kernelWord(clockPage, vdso.DataTSC/8, clock.tsc)
+	kernelWord(clockPage, vdso.DataNanos/8, clock.nanos)
+	kernelWord(clockPage, vdso.DataMult/8, clock.mult)
+	kernelWord(clockPage, vdso.DataWall/8, wallBase)
+	kernelWord(clockPage, vdso.DataSeq/8, uint64(clock.seq)|uint64(clock.fine)<<32)
+}
+
+// ShareClock keeps the page that is to be mapped into programs beside package vdso's code up to date.
+func ShareClock(page mem.Frame) {
+	Walltime()
+	syscall(sysClockPage, uint64(page), 0)
 }
 
 // kernelArm sets the timer for the earliest deadline of any thread and of the slice; the monitor's naps do not count.
@@ -149,6 +192,13 @@ func kernelArm() {
 	armedFor = next
 	if next == 0 {
 		cpu.Store32(apicTimer, timerMasked|vectorTimer)
+		if clock.fine == 0 && clock.apic == 0 {
+			// Nobody needs the timer: it may as well count.
+			before := cpu.ReadTSC()
+			cpu.Store32(apicInitial, maxCount)
+			clock.apic = before + (cpu.ReadTSC()-before)/2
+			clock.window = 0
+		}
 		return
 	}
 	now := kernelNanotime()
@@ -175,6 +225,7 @@ var armedFor uint64
 // kernelTimer serves the timer's interrupt.
 func kernelTimer() {
 	cpu.Store32(apicEOI, 0)
+	interrupts[0]++
 	armedFor = 0
 	now := kernelNanotime()
 	for i := range numThreads {
@@ -192,6 +243,7 @@ func kernelTimer() {
 // kernelDevice serves a device's interrupt.
 func kernelDevice() {
 	cpu.Store32(apicEOI, 0)
+	interrupts[1]++
 	irqPending = true
 	if quiet {
 		quiet = false
@@ -204,3 +256,8 @@ func kernelDevice() {
 		}
 	}
 }
+
+var interrupts [2]uint64
+
+// Interrupts returns how many interrupts there were: of the timer and of devices.
+func Interrupts() (timer, device uint64) { return interrupts[0], interrupts[1] }

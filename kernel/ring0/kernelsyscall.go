@@ -15,6 +15,9 @@ const (
 	sysEnd    = 0x1001
 	sysSlice  = 0x1002
 	sysNotify = 0x1003
+
+	sysCalibrate = 0x1020
+	sysClockPage = 0x1021
 )
 
 // Linux system calls that the Go runtime makes (runtime/sys_linux_amd64.s, internal/runtime/syscall/linux).
@@ -102,6 +105,11 @@ func kernelSyscall(t *thread) *thread {
 	case sysSlice:
 		sliceEnd, sliceExpired = f.RDI, false
 		kernelArm()
+	case sysCalibrate:
+		kernelNanotime()
+	case sysClockPage:
+		clockPage = f.RDI
+		kernelPublish()
 	case sysClockGettime:
 		kernelTime(f.RDI, f.RSI)
 	case sysFutex:
@@ -319,9 +327,3 @@ func kernelTime(id, addr uint64) {
 		*(*[2]uint64)(mem.Pointer(addr)) = [2]uint64{now / 1e9, now % 1e9}
 	}
 }
-
-// wallBase is the wall clock at kernel entry, ns since 1970. The machines that there are drivers for have no clock.
-var wallBase uint64
-
-// Walltime returns the wall clock in ns since 1970.
-func Walltime() uint64 { return wallBase + Nanotime() }
