@@ -53,13 +53,17 @@ func TestSharedCache(t *testing.T) {
 	}
 	defer file.Close()
 	r := file.(io.ReaderAt)
+	reads := 1500
+	if raceEnabled {
+		reads = 300
+	}
 	round := func(mayFail bool) {
 		var wg sync.WaitGroup
 		for worker := range uint64(6) {
 			wg.Go(func() {
 				rnd := rand.New(rand.NewPCG(worker, 3))
 				p := make([]byte, 20000)
-				for range 1500 {
+				for range reads {
 					off := rnd.IntN(len(data) - len(p))
 					q := p[:1+rnd.IntN(len(p))]
 					if n, err := r.ReadAt(q, int64(off)); mayFail && errors.Is(err, broken) {

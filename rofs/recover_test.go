@@ -188,7 +188,7 @@ func TestRecoverWhole(t *testing.T) {
 			if !super {
 				clear(image[:format.BlockSize])
 			}
-			for _, before := range []int{0, 4096, 512 * 77} {
+			for _, before := range few(512*77, 0, 4096) {
 				rec, got := restore(t, append(noise(before, 1), image...), -1)
 				if rec == nil {
 					t.Fatalf("%s: nothing is found", name)
@@ -220,8 +220,8 @@ func TestRecoverTables(t *testing.T) {
 	for name, o := range recoverSets {
 		whole := write(t, tr, o)
 		for table, at := range tables(whole) {
-			for _, super := range []bool{true, false} {
-				for _, with := range []string{"zeros", "noise"} {
+			for _, super := range few(false, true) {
+				for _, with := range few("noise", "zeros") {
 					image := bytes.Clone(whole)
 					fill := make([]byte, at[1]-at[0])
 					if with == "noise" {
@@ -278,7 +278,11 @@ func TestRecoverBlocks(t *testing.T) {
 	tr, data := recoverable(t)
 	for name, o := range recoverSets {
 		whole := write(t, tr, o)
-		for seed := range uint64(40) {
+		seeds := uint64(40)
+		if raceEnabled {
+			seeds = 4
+		}
+		for seed := range seeds {
 			r := rand.New(rand.NewPCG(seed, 9))
 			image := bytes.Clone(whole)
 			for range 1 + r.IntN(6) {
