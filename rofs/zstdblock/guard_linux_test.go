@@ -2,34 +2,14 @@ package zstdblock
 
 import (
 	"math/rand/v2"
-	"syscall"
 	"testing"
-)
 
-// fenced returns memory that is followed and preceded by pages that cannot be accessed.
-func fenced(t *testing.T, size int) []byte {
-	t.Helper()
-	page := syscall.Getpagesize()
-	size = (size + page - 1) / page * page
-	all, err := syscall.Mmap(-1, 0, size+2*page, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Munmap(all); err != nil {
-			t.Error(err)
-		}
-	})
-	b := all[page : page+size]
-	if err := syscall.Mprotect(b, syscall.PROT_READ|syscall.PROT_WRITE); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
+	"github.com/firstlight-boot/firstlight/internal/guardpage"
+)
 
 // TestFences decodes whole, cut and damaged frames that begin or end where memory does.
 func TestFences(t *testing.T) {
-	src, dst := fenced(t, 1<<17), fenced(t, 1<<17)
+	src, dst := guardpage.Alloc(t, 1<<17), guardpage.Alloc(t, 1<<17)
 	z := new(Decoder)
 	for i, e := range encoders(t) {
 		for seed := range uint64(60) {
