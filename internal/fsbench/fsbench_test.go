@@ -1,12 +1,18 @@
 package fsbench
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/pierrec/lz4/v4"
+
 	"github.com/firstlight-boot/firstlight/rofs"
+	"github.com/firstlight-boot/firstlight/rofs/format"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -75,5 +81,48 @@ func BenchmarkRead(b *testing.B) {
 		b.ReportMetric(f.WarmRatio, "warm/decode")
 		b.ReportMetric(f.ColdRatio, "cold/decode")
 		b.Log("\n" + f.String())
+	}
+}
+
+// BenchmarkDecoders compares the leaf reader's LZ4 decoder with pierrec's assembly on the clusters of the image, in turn.
+func BenchmarkDecoders(b *testing.B) {
+	for _, size := range []int{64 << 10, 128 << 10} {
+		b.Run(fmt.Sprintf("%dK", size>>10), func(b *testing.B) {
+			image, err := os.ReadFile(image(b, program(b), rofs.Options{Codec: rofs.LZ4, ClusterSize: size}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			list, _, err := clusters(bytes.NewReader(image), int64(len(image)))
+			if err != nil {
+				b.Fatal(err)
+			}
+			list = slices.DeleteFunc(list, func(c cluster) bool { return c.Codec() != format.CodecLZ4 })
+			var d decoder
+			theirs := func() error {
+				for i := range list {
+					c := &list[i]
+					if n, err := lz4.UncompressBlock(image[c.Off():][:c.Len()], d.buf[:c.Size()]); err != nil || n != int(c.Size()) {
+						return fmt.Errorf("%s: %d bytes, %w", c.path, n, err)
+					}
+				}
+				return nil
+			}
+			var ratios []float64
+			for b.Loop() {
+				for range 15 {
+					own, err := timed(func() error { return d.all(image, list) })
+					if err != nil {
+						b.Fatal(err)
+					}
+					other, err := timed(theirs)
+					if err != nil {
+						b.Fatal(err)
+					}
+					ratios = append(ratios, float64(other)/float64(own))
+				}
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "ours/pierrec")
+		})
 	}
 }
