@@ -46,7 +46,7 @@ func FromDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 	root := directory{path: "."}
 	w.list(&root)
 	w.running.Wait()
-	w.entries = append(w.entries, Entry{Path: ".", Mode: fs.ModeDir})
+	w.entries = append(make([]Entry, 0, 1+w.count.Load()), Entry{Path: ".", Mode: fs.ModeDir})
 	if err := w.flatten(&root); err != nil {
 		return nil, err
 	}
@@ -83,6 +83,7 @@ type walker struct {
 
 	free    chan struct{} // has room while a further directory can be listed at the same time
 	running sync.WaitGroup
+	count   atomic.Int64 // of names found
 
 	mu    sync.Mutex
 	names []name
@@ -149,6 +150,7 @@ func (w *walker) list(d *directory) {
 		}
 		d.children = append(d.children, c)
 	}
+	w.count.Add(int64(len(d.children)))
 	for _, c := range d.children {
 		if c.dir == nil {
 			continue

@@ -21,15 +21,6 @@ type Fast struct {
 
 func hash5(v uint64) uint64 { return v << 24 * 889523592379 >> (64 - fastBits) }
 
-// get64 and get32 load from p + i without a check of bounds, which takes a third of Compress's time.
-func get64(p unsafe.Pointer, i int) uint64 {
-	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, i))[:])
-}
-
-func get32(p unsafe.Pointer, i int) uint32 {
-	return binary.LittleEndian.Uint32((*[4]byte)(unsafe.Add(p, i))[:])
-}
-
 // Compress compresses src to dst and returns the length of that, 0 where it would be more than dst has. src has at most 1 GiB.
 func (f *Fast) Compress(dst, src []byte) int {
 	clear(f.table[:])

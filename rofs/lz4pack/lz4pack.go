@@ -7,6 +7,7 @@ package lz4pack
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 )
 
 const (
@@ -19,11 +20,20 @@ const (
 func load32(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i:]) }
 func load64(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }
 
+// get64 and get32 load from p + i without a check of bounds, which would take a third of the time of Fast.
+func get64(p unsafe.Pointer, i int) uint64 {
+	return binary.LittleEndian.Uint64((*[8]byte)(unsafe.Add(p, i))[:])
+}
+
+func get32(p unsafe.Pointer, i int) uint32 {
+	return binary.LittleEndian.Uint32((*[4]byte)(unsafe.Add(p, i))[:])
+}
+
 // common returns how many bytes at a and b > a are equal, up to end, before which both lie.
 func common(src []byte, a, b, end int) int {
-	from := b
+	from, p := b, unsafe.Pointer(unsafe.SliceData(src[:end]))
 	for b+8 <= end {
-		if x := load64(src, a) ^ load64(src, b); x != 0 {
+		if x := get64(p, a) ^ get64(p, b); x != 0 {
 			return b - from + bits.TrailingZeros64(x)>>3
 		}
 		a, b = a+8, b+8
