@@ -10,6 +10,7 @@ type Usage struct {
 	Codecs      []CodecUsage `json:"codecs"`       // in use
 	Inline      int          `json:"inline_files"` // files whose content lies in the metadata
 	Tails       int          `json:"packed_tails"` // files that share a cluster with others
+	Mappable    int          `json:"mappable"`     // files of a page or more whose pages can be mapped without a copy
 	Holes       int          `json:"holes"`        // clusters of zeros, with nothing stored
 	Shared      int          `json:"shared"`       // clusters and tails that are equal to others, and so not stored again
 	SharedBytes int64        `json:"shared_bytes"` // content of these

@@ -12,6 +12,7 @@ type Usage struct {
 	Codecs      []CodecUsage // in use, holes not counted
 	Inline      int          // files whose content lies in the metadata
 	Tails       int          // files that share a cluster with others
+	Mappable    int          // files of a block or more that share none, and whose raw clusters start on blocks (Align)
 	Holes       int          // clusters of zeros, with nothing stored
 	Shared      int          // clusters and tails that are equal to others, and so not stored again
 	SharedBytes int64        // content of these
@@ -66,10 +67,12 @@ func (f *FS) Usage() (u Usage, err error) {
 			}
 			count++
 		}
+		mappable := n.Size() >= format.BlockSize && n.Layout() == format.LayoutClusters
 		for i := range count {
 			if err := rd.Cluster(&n, i, &c); err != nil {
 				return u, err
 			}
+			mappable = mappable && (c.Codec() != format.CodecRaw || c.Off()%format.BlockSize == 0)
 			switch seen := clusters[c.Off()]; {
 			case int(c.Codec()) >= len(codecs):
 				return u, format.Corrupt(int64(c.Off()), "codec of a cluster", format.ErrUnsupported)
@@ -85,6 +88,9 @@ func (f *FS) Usage() (u Usage, err error) {
 				u.Shared++
 				u.SharedBytes += int64(c.Size())
 			}
+		}
+		if mappable {
+			u.Mappable++
 		}
 	}
 	u.Codecs = slices.DeleteFunc(codecs, func(x CodecUsage) bool { return x.Clusters == 0 })

@@ -86,7 +86,7 @@ func (o opened) Usage() (fsmod.Usage, error) {
 	if err != nil {
 		return fsmod.Usage{}, damaged(err)
 	}
-	x := fsmod.Usage{Inline: u.Inline, Tails: u.Tails, Holes: u.Holes, Shared: u.Shared, SharedBytes: u.SharedBytes}
+	x := fsmod.Usage{Inline: u.Inline, Tails: u.Tails, Mappable: u.Mappable, Holes: u.Holes, Shared: u.Shared, SharedBytes: u.SharedBytes}
 	for _, c := range u.Codecs {
 		x.Codecs = append(x.Codecs, fsmod.CodecUsage(c))
 	}

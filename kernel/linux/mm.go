@@ -69,9 +69,40 @@ func (m *memory) mapPage(va uint64, f mem.Frame, fl mem.Flags) bool {
 var oomFault = fault{sig: sigKill}
 
 // touch makes the page at va present for an access: protRead, protWrite or protExec. The zero fault is success; SIGKILL
-// stands for memory that ran out.
+// stands for memory that ran out, even though pages of files that were mapped could be dropped.
 func (m *memory) touch(va uint64, access uint32) fault {
-	va = pageDown(va)
+	f := m.bring(pageDown(va), access)
+	if f == oomFault && m.unmapFiles() {
+		f = m.bring(pageDown(va), access)
+	}
+	return f
+}
+
+// unmapFiles takes the pages of files, but for the program's own copies, out of the address space, so that the caches may drop them;
+// the program's next access maps them again. It reports whether there were any.
+func (m *memory) unmapFiles() bool {
+	before := m.pages
+	for i := range m.areas {
+		a := &m.areas[i]
+		if a.file == nil {
+			continue
+		}
+		for va := a.start; ; va += pageSize {
+			next, ok := m.space.Next(va, a.end)
+			if !ok {
+				break
+			}
+			va = next
+			if f, _, _ := m.space.Lookup(va); a.file.Node.Cached(a.page(va)) == f {
+				m.space.Unmap(va)
+				m.drop(a, va, f)
+			}
+		}
+	}
+	return m.pages < before
+}
+
+func (m *memory) bring(va uint64, access uint32) fault {
 	a := m.areas.find(va)
 	if a == nil {
 		return fault{sigSegv, segvMapErr}

@@ -95,6 +95,7 @@ type vmSpec struct {
 	env    []string
 	memory int64 // bytes; 0 is the default
 	extra  string
+	align  string // as fsmod.Options.AlignExec
 }
 
 // ended is how a boot ended.
@@ -152,7 +153,7 @@ func makeImage(t *testing.T, s vmSpec) string {
 	img := filepath.Join(t.TempDir(), "app.img")
 	if _, err := image.WriteFile(ctx, img, image.Spec{
 		Params: image.Params{Tool: "test", Flavour: image.FlavourNative, Args: s.args, Env: s.env},
-		Kernel: kernel, Tree: root, Module: m, Options: fsmod.Options{Codec: m.Codecs()[0]},
+		Kernel: kernel, Tree: root, Module: m, Options: fsmod.Options{Codec: m.Codecs()[0], AlignExec: s.align},
 	}); err != nil {
 		t.Fatal(err)
 	}

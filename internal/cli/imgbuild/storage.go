@@ -28,7 +28,7 @@ func printStorage(line func(name, format string, args ...any), u *fsmod.Usage) {
 	for _, c := range u.Codecs {
 		line("codec", "%s: %d clusters, %s in %s", c.Codec, c.Clusters, formatSize(c.Bytes), formatSize(c.Stored))
 	}
-	line("files", "%d with a packed tail, %d inline", u.Tails, u.Inline)
+	line("files", "%d with a packed tail, %d inline, %d that can be mapped without a copy", u.Tails, u.Inline, u.Mappable)
 	line("saved", "%d shared clusters and tails, %s; %d holes", u.Shared, formatSize(u.SharedBytes), u.Holes)
 	if u.Digest != "" {
 		line("digest", "%s", u.Digest)
