@@ -221,6 +221,18 @@ func (c *Cache) Hold(b *Block) {
 	s.mu.Unlock()
 }
 
+// HoldN is Hold n times; of no block if n is 0.
+func (c *Cache) HoldN(b *Block, n int) {
+	if n == 0 {
+		return
+	}
+	s := c.shard(b.hash)
+	s.mu.Lock()
+	s.hold(b)
+	b.refs += n - 1
+	s.mu.Unlock()
+}
+
 // Drop ends one hold of b.
 func (c *Cache) Drop(b *Block) {
 	s := c.shard(b.hash)

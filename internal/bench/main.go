@@ -27,6 +27,7 @@ func main() {
 	boots := flag.Int("boots", 200, "boots in a row of each example")
 	prof := flag.Bool("prof", false, "print the figures of profiling instead")
 	kernel := flag.Bool("kernel", false, "print what the kernel's single operations cost instead")
+	gate := flag.Bool("gate", false, "with -kernel: fail when one costs more than it may, and leave the examples out")
 	files := flag.Bool("fs", false, "print the figures of the file systems instead")
 	flag.Parse()
 	b := bench{runs: *runs}
@@ -36,7 +37,7 @@ func main() {
 		if *files {
 			err = b.fileSystems()
 		} else if *kernel {
-			err = b.kernel()
+			err = b.kernel(*gate)
 		} else if *prof {
 			err = b.profiles()
 		} else {

@@ -183,9 +183,6 @@ func filePage(a *area, va uint64) (mem.Frame, fault) {
 	return 0, fault{sigBus, busAdrErr} // behind the end of the file, or the disk failed
 }
 
-// aroundPages is how many pages, aligned, a fault on a file maps at once, as far as they are in memory: 64 KiB as in Linux.
-const aroundPages = 16
-
 // shared maps the file's own page, and its neighbours that are in memory already.
 func (m *memory) shared(a *area, va uint64) fault {
 	f, ft := filePage(a, va)
@@ -199,22 +196,20 @@ func (m *memory) shared(a *area, va uint64) fault {
 		n.Mapped(a.page(va), -1)
 		return oomFault
 	}
-	low := max(va&^(aroundPages*pageSize-1), a.start)
-	high := min(va|(aroundPages*pageSize-1)+1, a.end)
-	for v := low; v < high; v += pageSize {
-		f := n.Cached(a.page(v))
-		if f == 0 {
-			continue
-		}
-		if _, _, there := m.space.Lookup(v); there {
-			continue
-		}
-		if !m.space.Map(v, f, fl) {
-			break
-		}
-		m.pages++
-		n.Mapped(a.page(v), 1)
+	// The neighbours within aligned 64 KiB, as in Linux.
+	const group = mem.Group * pageSize
+	base := va &^ (group - 1)
+	table := m.space.Table(va)
+	want := table.Empty(va)
+	if a.start > base {
+		want &^= 1<<((a.start-base)/pageSize) - 1
 	}
+	if a.end < base+group {
+		want &= 1<<((a.end-base)/pageSize) - 1
+	}
+	var frames [mem.Group]mem.Frame
+	n.Around(a.page(va)-(va-base)/pageSize, want, &frames) // the first may be one before the file, which is not wanted
+	m.pages += table.Fill(va, &frames, fl)
 	return fault{}
 }
 

@@ -1,6 +1,8 @@
 package mem
 
 import (
+	"unsafe"
+
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
@@ -81,6 +83,49 @@ func (s *Space) Map(va uint64, f Frame, fl Flags) bool {
 		cpu.InvalidatePage(va)
 	}
 	return true
+}
+
+// Table is a page table of a program: the entries of 512 pages, from a multiple of 2 MiB on.
+type Table [512]uint64
+
+// Table returns the table for va, nil when there is none. It is valid until pages are unmapped.
+func (s *Space) Table(va uint64) *Table {
+	e := s.entry(va, false)
+	if e == nil {
+		return nil
+	}
+	return (*Table)(Pointer(uint64(uintptr(unsafe.Pointer(e))) &^ (PageSize - 1)))
+}
+
+// Group is how many pages in a row Empty and Fill are about; the first lies at a multiple of their size.
+const Group = 16
+
+// group returns the entries of the group that va lies in, which t is for.
+func (t *Table) group(va uint64) *[Group]uint64 {
+	return (*[Group]uint64)(t[va>>12&511&^(Group-1):])
+}
+
+// Empty tells which pages of va's group are not mapped, the first in bit 0.
+func (t *Table) Empty(va uint64) (empty uint32) {
+	for i, e := range t.group(va) {
+		if e == 0 {
+			empty |= 1 << i
+		}
+	}
+	return empty
+}
+
+// Fill maps pages of va's group, none of which is mapped, to frames; those that are 0 stay as they are.
+func (t *Table) Fill(va uint64, frames *[Group]Frame, fl Flags) (filled uint64) {
+	b := bits(fl)
+	g := t.group(va)
+	for i, f := range frames {
+		if f != 0 {
+			g[i] = uint64(f) | b
+			filled++
+		}
+	}
+	return filled
 }
 
 // Lookup returns the frame that va's page is mapped to.

@@ -69,10 +69,12 @@ type Node interface {
 
 	// Pages of a file that can be mapped. Page brings page n (counted from 0) into memory; the frame stays valid at least
 	// until the next call that may allocate memory, and as long as it is mapped. Cached returns it if it is there, else 0.
-	// Mapped counts the mappings of a page that is there, up or down.
+	// Mapped counts the mappings of a page that is there, up or down. Around does that for several at once: of the pages from
+	// first on whose bits are set in want, it counts a mapping of those that are there and sets their frames; others stay 0.
 	Page(n uint64) (mem.Frame, Errno)
 	Cached(n uint64) mem.Frame
 	Mapped(n uint64, delta int)
+	Around(first uint64, want uint32, frames *[mem.Group]mem.Frame)
 
 	// Changes to directories and attributes. Create makes a regular file or a directory by the type bits of mode. Rename
 	// replaces newName when that is allowed.
@@ -125,6 +127,7 @@ func (Base) Poll() uint32                                           { return Pol
 func (Base) Page(uint64) (mem.Frame, Errno)                         { return 0, ENODEV }
 func (Base) Cached(uint64) mem.Frame                                { return 0 }
 func (Base) Mapped(uint64, int)                                     {}
+func (Base) Around(uint64, uint32, *[mem.Group]mem.Frame)           {}
 func (Base) Create(string, uint32) (Node, Errno)                    { return nil, ENOTDIR }
 func (Base) Symlink(string, string) Errno                           { return ENOTDIR }
 func (Base) Link(string, Node) Errno                                { return ENOTDIR }

@@ -122,6 +122,29 @@ func (n *node) Mapped(i uint64, delta int) {
 	}
 }
 
+// Around implements vfs.Node. Neighbours are mostly of one block, which is looked up and held once.
+func (n *node) Around(first uint64, want uint32, frames *[mem.Group]mem.Frame) {
+	var b *block
+	last, held := ^uint64(0), 0
+	for i := range frames {
+		p := first + uint64(i)
+		if want>>i&1 == 0 || p >= n.pages {
+			continue
+		}
+		number, at := n.number(p)
+		if number != last {
+			n.fs.cache.HoldN(b, held)
+			b, _ = n.find(p)
+			last, held = number, 0
+		}
+		if b != nil {
+			frames[i] = n.fs.page(b, at)
+			held++
+		}
+	}
+	n.fs.cache.HoldN(b, held)
+}
+
 // Reclaim implements vfs.PageCache.
 func (fs *FS) Reclaim(want int64) int64 { return fs.cache.Reclaim(want) }
 

@@ -122,6 +122,14 @@ func (n node) Page(i uint64) (mem.Frame, vfs.Errno) {
 func (n node) Cached(i uint64) mem.Frame { return mem.Frame(n.n.Owned(i)) }
 func (n node) Mapped(uint64, int)        {}
 
+func (n node) Around(first uint64, want uint32, frames *[mem.Group]mem.Frame) {
+	for i := range frames {
+		if want>>i&1 != 0 {
+			frames[i] = n.Cached(first + uint64(i))
+		}
+	}
+}
+
 func (n node) Create(name string, mode uint32) (vfs.Node, vfs.Errno) {
 	if t := mode & vfs.TypeMask; t != vfs.TypeReg && t != vfs.TypeDir {
 		return nil, vfs.EPERM
