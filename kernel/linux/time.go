@@ -121,7 +121,7 @@ func (p *process) getTimeval(addr uint64) (uint64, vfs.Errno) {
 // absoluteTime turns a moment of the wall or monotonic clock into a Nanotime that block takes: never 0.
 func absoluteTime(t uint64, wall bool) uint64 {
 	if wall {
-		offset := ring0.Walltime() - ring0.Nanotime()
+		offset := ring0.WallBase()
 		if t <= offset {
 			return 1
 		}
@@ -170,7 +170,7 @@ func (p *process) timeCall(addr uint64) int64 {
 
 func (p *process) clockNanosleep(t *thread, id, flags, req, rem uint64) int64 {
 	const absolute = 1
-	if _, ok := p.clockOwner(t, id); !ok || int32(id) == clockThread {
+	if _, ok := p.clockOwner(t, id); !ok {
 		return -int64(vfs.EINVAL)
 	}
 	switch c := int32(id); {

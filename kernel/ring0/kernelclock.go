@@ -170,7 +170,7 @@ func kernelPublish() {
 
 // ShareClock keeps the page that is to be mapped into programs beside package vdso's code up to date.
 func ShareClock(page mem.Frame) {
-	Walltime()
+	WallBase()
 	syscall(sysClockPage, uint64(page), 0)
 }
 

@@ -12,21 +12,23 @@ var (
 	wallKnown bool
 )
 
-// Walltime returns the wall clock in ns since 1970. It is asked for once, then the time since kernel entry is added.
-func Walltime() uint64 {
-	now := Nanotime()
+// WallBase returns the wall clock at kernel entry in ns since 1970. The machine is asked for it once.
+func WallBase() uint64 {
 	if !wallKnown {
 		wallKnown = true
 		wall := pvWalltime()
 		if wall == 0 {
 			wall = rtcWalltime()
 		}
-		if wall > now {
+		if now := Nanotime(); wall > now {
 			wallBase = wall - now
 		}
 	}
-	return wallBase + now
+	return wallBase
 }
+
+// Walltime returns the wall clock in ns since 1970.
+func Walltime() uint64 { return WallBase() + Nanotime() }
 
 // pvWalltime returns the wall clock as KVM tells it, in ns since 1970; 0 if it does not.
 func pvWalltime() uint64 {
