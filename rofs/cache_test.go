@@ -17,7 +17,8 @@ var largeImage struct {
 	big, small, image []byte
 }
 
-// large returns the files "big", which is larger than the cache, and "small", a packed tail, and an image of them, for several tests.
+// large returns the files "big", which is larger than the cache, and "small", a packed tail, and an image of them, for several
+// tests.
 func large(t *testing.T) (big, small, image []byte) {
 	l := &largeImage
 	l.Do(func() {
@@ -31,8 +32,8 @@ func large(t *testing.T) (big, small, image []byte) {
 	return l.big, l.small, l.image
 }
 
-// TestSharedCache has readers of one file at once, more of it than the cache holds: each reads what is there, or the error of
-// the one cluster that cannot be read for a while, which can be read afterwards.
+// TestSharedCache has readers of one file at once, in order and not, more of it than the cache holds: each reads what is there,
+// or the error of the one cluster that cannot be read for a while, which can be read afterwards.
 func TestSharedCache(t *testing.T) {
 	data, _, image := large(t)
 	var bad atomic.Int64 // bytes of the image from there on fail
@@ -62,11 +63,26 @@ func TestSharedCache(t *testing.T) {
 		for worker := range uint64(6) {
 			wg.Go(func() {
 				rnd := rand.New(rand.NewPCG(worker, 3))
+				readAt := r.ReadAt
+				if worker%2 == 1 { // as one who reads in order
+					own, err := f.Open("big")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer own.Close()
+					readAt = func(p []byte, off int64) (int, error) {
+						if _, err := own.(io.Seeker).Seek(off, io.SeekStart); err != nil {
+							return 0, err
+						}
+						return io.ReadFull(own, p)
+					}
+				}
 				p := make([]byte, 20000)
 				for range reads {
 					off := rnd.IntN(len(data) - len(p))
 					q := p[:1+rnd.IntN(len(p))]
-					if n, err := r.ReadAt(q, int64(off)); mayFail && errors.Is(err, broken) {
+					if n, err := readAt(q, int64(off)); mayFail && errors.Is(err, broken) {
 					} else if err != nil || n != len(q) || !bytes.Equal(q, data[off:off+n]) {
 						t.Errorf("%d bytes at %d: %d, %v", len(q), off, n, err)
 						return
