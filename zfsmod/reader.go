@@ -326,5 +326,21 @@ func (module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
 
 // Check implements fsmod.Module.
 func (module) Check(ctx context.Context, r io.ReaderAt, size int64) ([]fsmod.Problem, error) {
-	return nil, errors.ErrUnsupported
+	p, err := read.Open(read.Device{ReaderAt: r, Size: size})
+	if errors.Is(err, read.ErrDamaged) || errors.Is(err, read.ErrUnsupported) {
+		return []fsmod.Problem{{Offset: 0, Length: size, What: err.Error()}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []fsmod.Problem
+	err = p.Verify(ctx, func(b read.Problem) {
+		if len(list) < maxProblems {
+			list = append(list, fsmod.Problem{Offset: b.Offset, Length: b.Length, What: b.What})
+		}
+	})
+	return list, err
 }
+
+// maxProblems bounds what Check lists.
+const maxProblems = 10_000
