@@ -378,14 +378,23 @@ func (p *process) memfdCreate(name, flags uint64) int64 {
 	if flags&^uint64(cloexec|allowSealing|noExecSeal|exec) != 0 {
 		return -int64(vfs.EINVAL)
 	}
-	dir := tmpfs.New(0)
-	n, err := dir.Create(s, vfs.TypeReg|0o777)
+	f, err := memoryFile("/memfd:" + s + " (deleted)")
 	if err != 0 {
 		return -int64(vfs.ENOMEM)
 	}
-	f := vfs.NewFile(anonymous(n, "/memfd:"+s+" (deleted)", 0), vfs.ReadWriteF)
-	dir.Remove(s, false)
 	return p.install(f, 0, flags&cloexec != 0)
+}
+
+// memoryFile returns an open file that is in no directory, by the name that /proc shows.
+func memoryFile(name string) (*vfs.File, vfs.Errno) {
+	dir := tmpfs.New(0)
+	n, err := dir.Create("f", vfs.TypeReg|0o777)
+	if err != 0 {
+		return nil, err
+	}
+	f := vfs.NewFile(anonymous(n, name, 0), vfs.ReadWriteF)
+	dir.Remove("f", false)
+	return f, 0
 }
 
 func (p *process) lseek(fd, off, whence uint64) int64 {

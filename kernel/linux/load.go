@@ -52,7 +52,8 @@ func (p *process) load(l *vfs.Loc, path string) (entry, sp uint64, bad badELF) {
 	p.exe = l
 	p.mm.brk.start = base + lay.high
 	p.mm.brk.end = p.mm.brk.start
-	p.mm.areas.add(area{start: stackTop - stackSize, end: stackTop, kind: protRead | protWrite | areaStack})
+	p.mm.stack = stackSize
+	p.mm.areas.add(area{start: stackTop - pageSize, end: stackTop, kind: protRead | protWrite | areaStack | areaGrows})
 	phdrs := lay.phdrs
 	if phdrs != 0 {
 		phdrs += base
@@ -64,6 +65,7 @@ func (p *process) load(l *vfs.Loc, path string) (entry, sp uint64, bad badELF) {
 	if err != 0 {
 		return 0, 0, badELF{err, "cannot be started: out of memory"}
 	}
+	p.mm.area(sp - stackHave)
 	return base + h.entry, sp, bad
 }
 

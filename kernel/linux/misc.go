@@ -169,8 +169,8 @@ const (
 	numRlimits       = 16
 )
 
-// setLimits sets the limits that a program begins with. Of those that it sets itself only that of pending signals has an
-// effect; those of files and the stack stay as they are.
+// setLimits sets the limits that a program begins with. Of those that it sets itself only those of pending signals and of the stack
+// have an effect; that of files stays as it is.
 func (p *process) setLimits() {
 	for i := range p.limits {
 		p.limits[i] = [2]uint64{^uint64(0), ^uint64(0)}
@@ -196,13 +196,14 @@ func (p *process) rlimit(which, set, old uint64) int64 {
 			return -int64(vfs.EINVAL)
 		}
 		switch which {
-		case rlimitStack, rlimitNofile:
+		case rlimitNofile:
 		case rlimitSigpending: // the kernel's memory is not the program's to give
 			cur, most = min(cur, maxPending), min(most, maxPending)
 			fallthrough
 		default:
 			p.limits[which] = [2]uint64{cur, most}
 		}
+		p.mm.stack = p.limits[rlimitStack][0]
 	}
 	if old != 0 {
 		set64(b[:], was[0])

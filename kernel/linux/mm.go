@@ -8,11 +8,12 @@ import (
 
 // Where things lie in the program's address space: the stack at the top, below it what mmap places, downwards.
 const (
-	stackTop   = userEnd
-	stackSize  = 8 << 20
-	stackGuard = 1 << 20 // below the stack nothing is placed
-	mapTop     = stackTop - stackSize - stackGuard
-	pieBase    = 0x555555554000
+	stackTop  = userEnd
+	stackSize = 8 << 20   // the limit that a program starts with
+	stackRoom = 128 << 20 // below the stack nothing is placed: Linux's least, so that the limit can be raised
+	stackHave = 128 << 10 // of stack below what a program starts with
+	mapTop    = stackTop - stackRoom - growthGap
+	pieBase   = 0x555555554000
 )
 
 // memory is the program's address space. The areas say what may be where; pages come by faults.
@@ -22,6 +23,8 @@ type memory struct {
 	brk   struct{ start, end uint64 }
 	pages uint64 // present
 	short bool   // a page could not be had: the program is killed when the call is over
+
+	stack uint64 // RLIMIT_STACK
 }
 
 // sigSegv and the other signals a fault ends in, with their codes.
@@ -68,6 +71,29 @@ func (m *memory) mapPage(va uint64, f mem.Frame, fl mem.Flags) bool {
 
 var oomFault = fault{sig: sigKill}
 
+// area returns the area that va lies in, or nil. One that grows grows to it.
+func (m *memory) area(va uint64) *area {
+	i := m.areas.at(va)
+	if i == len(m.areas) {
+		return nil
+	}
+	a := &m.areas[i]
+	if a.start <= va {
+		return a
+	}
+	va = pageDown(va)
+	if a.kind&areaGrows == 0 || va < userMin || a.end-va > m.stack {
+		return nil
+	}
+	if i > 0 {
+		if below := &m.areas[i-1]; below.kind&areaGrows == 0 && below.kind&protMask != 0 && va-below.end < growthGap {
+			return nil
+		}
+	}
+	a.start = va
+	return a
+}
+
 // touch makes the page at va present for an access: protRead, protWrite or protExec. The zero fault is success; SIGKILL
 // stands for memory that ran out, even though pages of files that were mapped could be dropped.
 func (m *memory) touch(va uint64, access uint32) fault {
@@ -103,7 +129,7 @@ func (m *memory) unmapFiles() bool {
 }
 
 func (m *memory) bring(va uint64, access uint32) fault {
-	a := m.areas.find(va)
+	a := m.area(va)
 	if a == nil {
 		return fault{sigSegv, segvMapErr}
 	}
@@ -248,6 +274,20 @@ func (m *memory) zap(start, end uint64) {
 func (m *memory) unmap(start, end uint64) {
 	m.zap(start, end)
 	m.areas.remove(start, end)
+	m.prune(start, end)
+}
+
+// prune frees the page tables of [start, end), where nothing is any more, as far as nothing else needs them.
+func (m *memory) prune(start, end uint64) {
+	low, high := uint64(0), uint64(userEnd)
+	i := m.areas.at(start)
+	if i < len(m.areas) {
+		high = m.areas[i].start
+	}
+	if i > 0 {
+		low = m.areas[i-1].end
+	}
+	m.space.Prune(start, end, low, high)
 }
 
 // protect changes the protection of [start, end), which areas cover.

@@ -13,31 +13,34 @@ const (
 	mapTypeMask       = 15
 	mapFixed          = 0x10
 	mapAnonymous      = 0x20
+	map32Bit          = 0x40
+	mapGrowsDown      = 0x100
+	mapLocked         = 0x2000
 	mapPopulate       = 0x8000
 	mapFixedNoReplace = 0x100000
+	mapLegacy         = 0x40ff973 // what MAP_SHARED_VALIDATE knows
 
-	remapMayMove = 1
-	remapFixed   = 2
+	protSem       = 8
+	protGrowsDown = 0x01000000
+	protGrowsUp   = 0x02000000
+
+	remapMayMove   = 1
+	remapFixed     = 2
+	remapDontUnmap = 4
 )
 
-// checkProt refuses memory that is writable and executable at once: no program gets that here. One that generates code
+// bothWX reports whether memory would be writable and executable at once, which no program gets here. One that generates code
 // writes it first and then makes it executable.
-func checkProt(prot uint64) vfs.Errno {
-	const growsDown, growsUp, sem = 0x01000000, 0x02000000, 8
-	if prot&^uint64(protMask|sem) != 0 {
-		return vfs.EINVAL
-	}
-	if prot&(protWrite|protExec) == protWrite|protExec {
-		return vfs.EACCES
-	}
-	return 0
-}
+func bothWX(prot uint64) bool { return prot&(protWrite|protExec) == protWrite|protExec }
 
 // place finds room for size bytes, at hint if that is free.
-func (m *memory) place(hint, size uint64) uint64 {
+func (m *memory) place(hint, size, flags uint64) uint64 {
 	hint = pageDown(hint)
-	if hint >= userMin && hint < userEnd && size <= userEnd-hint && m.areas.free(hint, hint+size) {
+	if hint >= userMin && hint < userEnd && size <= userEnd-hint && m.areas.room(hint, hint+size) {
 		return hint
+	}
+	if flags&map32Bit != 0 {
+		return m.areas.gap(size, 1<<30, 1<<31)
 	}
 	if at := m.areas.gap(size, userMin, mapTop); at != 0 {
 		return at
@@ -54,17 +57,29 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 	if size == 0 || size > userEnd || off+size < off {
 		return -int64(vfs.ENOMEM)
 	}
-	if err := checkProt(prot); err != 0 {
-		return -int64(err)
+	if bothWX(prot) {
+		return -int64(vfs.EACCES)
 	}
 	a := area{kind: uint32(prot) & protMask}
+	if flags&mapLocked != 0 {
+		a.kind |= areaLocked
+	}
 	switch flags & mapTypeMask {
 	case mapPrivate:
-	case mapShared, mapSharedValidate:
+	case mapShared:
 		a.kind |= areaShared
+	case mapSharedValidate:
+		a.kind |= areaShared
+		if flags&mapAnonymous != 0 {
+			return -int64(vfs.EINVAL)
+		}
+		if flags&^uint64(mapLegacy) != 0 {
+			return -int64(vfs.EOPNOTSUPP)
+		}
 	default:
 		return -int64(vfs.EINVAL)
 	}
+	shared := false // memory that several mappings may show
 	if flags&mapAnonymous == 0 {
 		f := p.file(fd)
 		if f == nil {
@@ -77,12 +92,15 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 		case f.Kind == vfs.TypeReg:
 			a.file, a.off = f, off
 		case f.Kind == vfs.TypeChar && isZeroDevice(f): // memory by its old name
-			a.kind &^= areaShared
+			shared = a.kind&areaShared != 0
 		default:
 			return -int64(vfs.ENODEV)
 		}
-	} else {
-		a.kind &^= areaShared // without fork nobody shares it
+	} else if shared = a.kind&areaShared != 0; flags&mapGrowsDown != 0 {
+		if shared {
+			return -int64(vfs.EINVAL)
+		}
+		a.kind |= areaGrows
 	}
 	if len(m.areas) >= maxAreas {
 		return -int64(vfs.ENOMEM)
@@ -105,16 +123,25 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 			m.unmap(addr, addr+size)
 		}
 		a.start = addr
-	} else if a.start = m.place(addr, size); a.start == 0 {
+	} else if a.start = m.place(addr, size, flags); a.start == 0 {
 		return -int64(vfs.ENOMEM)
 	}
 	a.end = a.start + size
 	if a.file != nil {
 		a.file.Retain()
+	} else if shared {
+		f, err := memoryFile("/dev/zero (deleted)")
+		if err == 0 {
+			err = f.Node.Truncate(size)
+		}
+		if err != 0 {
+			return -int64(vfs.ENOMEM)
+		}
+		a.file = f
 	}
 	m.areas.add(a)
-	if flags&mapPopulate != 0 && prot&protMask != 0 {
-		p.populate(a.start, a.end, uint32(prot))
+	if flags&(mapPopulate|mapLocked) != 0 && prot&protMask != 0 {
+		p.populate(a.start, a.end)
 	}
 	return int64(a.start)
 }
@@ -125,17 +152,18 @@ func isZeroDevice(f *vfs.File) bool {
 	return a.Rdev == 1<<8|5
 }
 
-// populate brings pages in as far as memory goes.
-func (p *process) populate(start, end uint64, prot uint32) {
-	access := uint32(protRead)
-	if prot&protWrite != 0 {
-		access = protWrite
-	}
+// populate brings pages in, for writing where that is allowed and makes a copy, as far as memory goes.
+func (p *process) populate(start, end uint64) fault {
 	for va := start; va < end; va += pageSize {
-		if p.mm.touch(va, access).sig != 0 {
-			return
+		access := uint32(protRead)
+		if a := p.mm.areas.find(va); a != nil && a.kind&(protWrite|areaShared) == protWrite {
+			access = protWrite
+		}
+		if f := p.mm.touch(va, access); f.sig != 0 {
+			return f
 		}
 	}
+	return fault{}
 }
 
 // span checks the arguments of a call on a range of pages.
@@ -160,29 +188,50 @@ func (p *process) munmap(addr, size uint64) int64 {
 }
 
 func (p *process) mprotect(addr, size, prot uint64) int64 {
+	grows := prot & (protGrowsDown | protGrowsUp)
+	if prot&^uint64(protMask|protSem|protGrowsDown|protGrowsUp) != 0 || grows == protGrowsDown|protGrowsUp {
+		return -int64(vfs.EINVAL)
+	}
 	end, err := pageRange(addr, size)
 	if err != 0 {
 		return -int64(err)
 	}
-	if err := checkProt(prot); err != 0 {
-		return -int64(err)
+	if bothWX(prot) {
+		return -int64(vfs.EACCES)
 	}
 	if addr == end {
 		return 0
 	}
 	m := &p.mm
-	if !m.areas.covered(addr, end) || len(m.areas) >= maxAreas {
+	if len(m.areas) >= maxAreas {
 		return -int64(vfs.ENOMEM)
 	}
+	if grows != 0 {
+		i := m.areas.at(addr)
+		if i == len(m.areas) || m.areas[i].start >= end {
+			return -int64(vfs.ENOMEM)
+		}
+		if grows == protGrowsUp || m.areas[i].kind&areaGrows == 0 {
+			return -int64(vfs.EINVAL)
+		}
+		addr = m.areas[i].start
+	}
+	// What lies before an obstacle is changed.
+	stop := m.areas.hole(addr, end)
+	if stop != end {
+		err = vfs.ENOMEM
+	}
 	if prot&protWrite != 0 {
-		for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < end; i++ {
+		for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < stop; i++ {
 			if a := &m.areas[i]; a.file != nil && a.kind&areaShared != 0 && !a.file.CanWrite() {
-				return -int64(vfs.EACCES)
+				stop, err = max(a.start, addr), vfs.EACCES
 			}
 		}
 	}
-	m.protect(addr, end, uint32(prot)&protMask)
-	return 0
+	if addr < stop {
+		m.protect(addr, stop, uint32(prot)&protMask)
+	}
+	return -int64(err)
 }
 
 func (p *process) brkTo(addr uint64) int64 {
@@ -194,7 +243,7 @@ func (p *process) brkTo(addr uint64) int64 {
 	old, end := pageUp(b.end), pageUp(addr)
 	switch {
 	case end > old:
-		if !m.areas.free(old, end+pageSize) || len(m.areas) >= maxAreas {
+		if !m.areas.room(old, end+pageSize) || len(m.areas) >= maxAreas {
 			return int64(b.end)
 		}
 		m.areas.add(area{start: old, end: end, kind: protRead | protWrite | areaHeap})
@@ -207,27 +256,35 @@ func (p *process) brkTo(addr uint64) int64 {
 
 func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 	m := &p.mm
-	if flags&^uint64(remapMayMove|remapFixed) != 0 || addr%pageSize != 0 || newSize == 0 || oldSize == 0 ||
-		flags&remapFixed != 0 && flags&remapMayMove == 0 {
+	stays := flags&remapDontUnmap != 0 // what is moved leaves an empty area behind
+	if flags&^uint64(remapMayMove|remapFixed|remapDontUnmap) != 0 || addr%pageSize != 0 || newSize == 0 ||
+		(flags&remapFixed != 0 || stays) && flags&remapMayMove == 0 {
 		return -int64(vfs.EINVAL)
 	}
+	twin := oldSize == 0 // the old mapping stays as it is, and another shows the same
 	oldSize, newSize = pageUp(oldSize), pageUp(newSize)
-	if oldSize == 0 || newSize == 0 || !userRange(addr, oldSize) || newSize > userEnd {
+	if oldSize == 0 && !twin || newSize == 0 || !userRange(addr, oldSize) || newSize > userEnd || stays && oldSize != newSize {
+		return -int64(vfs.EINVAL)
+	}
+	end := addr + oldSize
+	if flags&remapFixed != 0 && (to%pageSize != 0 || to < userMin || !userRange(to, newSize) || to < end && addr < to+newSize) {
 		return -int64(vfs.EINVAL)
 	}
 	a := m.areas.find(addr)
-	if a == nil || a.end < addr+oldSize { // areas of one origin are one area
+	if a == nil || a.end < end { // areas of one origin are one area
 		return -int64(vfs.EFAULT)
 	}
-	end := addr + oldSize
+	if twin && a.kind&areaShared == 0 {
+		return -int64(vfs.EINVAL)
+	}
 	if flags&remapFixed == 0 {
-		if newSize <= oldSize {
+		if stays || twin {
+		} else if newSize <= oldSize {
 			if newSize < oldSize {
 				m.unmap(addr+newSize, end)
 			}
 			return int64(addr)
-		}
-		if end == a.end && userRange(addr, newSize) && addr+newSize <= mapTop && m.areas.free(end, addr+newSize) {
+		} else if end == a.end && userRange(addr, newSize) && addr+newSize <= mapTop && m.areas.free(end, addr+newSize) {
 			b := *a
 			if b.file != nil {
 				b.off += end - b.start
@@ -240,15 +297,12 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 		if flags&remapMayMove == 0 {
 			return -int64(vfs.ENOMEM)
 		}
-		if to = m.place(0, newSize); to == 0 {
+		if to = m.place(0, newSize, 0); to == 0 {
 			return -int64(vfs.ENOMEM)
 		}
 	} else {
-		if to%pageSize != 0 || to < userMin || !userRange(to, newSize) || to < end && addr < to+newSize {
-			return -int64(vfs.EINVAL)
-		}
 		m.unmap(to, to+newSize)
-		if newSize < oldSize {
+		if !twin && newSize < oldSize {
 			m.unmap(addr+newSize, end)
 			oldSize, end = newSize, addr+newSize
 		}
@@ -263,6 +317,9 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 	}
 	b.start, b.end = to, to+newSize
 	m.areas.add(b)
+	if twin {
+		return int64(to)
+	}
 	for va := addr; ; {
 		at, ok := m.space.Next(va, end)
 		if !ok {
@@ -278,50 +335,86 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 		m.space.Unmap(at)
 		va = at + pageSize
 	}
+	if stays {
+		m.areas.change(addr, end, areaLocked, 0)
+		return int64(to)
+	}
 	m.areas.remove(addr, end)
+	m.prune(addr, end)
 	return int64(to)
 }
 
-// Advice of madvise(2).
+// Advice of madvise(2). What is not named up to 21 asks for nothing that there is here.
 const (
-	adviseDontneed      = 4
-	adviseFree          = 8
-	adviseRemove        = 9
-	advisePopulateRead  = 22
-	advisePopulateWrite = 23
-	adviseCollapse      = 25
+	adviseDontneed       = 4
+	adviseFree           = 8
+	adviseRemove         = 9
+	adviseWipeOnFork     = 18
+	adviseCold           = 20
+	advisePageout        = 21
+	advisePopulateRead   = 22
+	advisePopulateWrite  = 23
+	adviseDontneedLocked = 24
 )
 
 func (p *process) madvise(addr, size, advice uint64) int64 {
+	if advice > adviseDontneedLocked || advice > adviseDontneed && advice < adviseFree {
+		return -int64(vfs.EINVAL)
+	}
 	end, err := pageRange(addr, size)
 	if err != 0 {
 		return -int64(vfs.EINVAL)
 	}
 	m := &p.mm
-	switch {
-	case advice <= adviseDontneed, advice == adviseFree, advice >= 10 && advice <= 21:
-	case advice == advisePopulateRead || advice == advisePopulateWrite:
-		access := uint32(protRead)
-		if advice == advisePopulateWrite {
-			access = protWrite
-		}
-		for va := addr; va < end; va += pageSize {
-			switch f := m.touch(va, access); {
-			case f == oomFault, f.code == segvMapErr && f.sig == sigSegv:
-				return -int64(vfs.ENOMEM)
-			case f.sig != 0:
-				return -int64(vfs.EFAULT)
-			}
-		}
-		return 0
-	default:
-		return -int64(vfs.EINVAL)
+	if advice == advisePopulateRead || advice == advisePopulateWrite {
+		return p.advisePopulate(addr, end, advice == advisePopulateWrite)
 	}
-	if advice == adviseDontneed {
-		m.zap(addr, end)
+	// What is wrong with an area ends the call; holes do not, but are told.
+	for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < end; i++ {
+		a := &m.areas[i]
+		start, stop := max(addr, a.start), min(end, a.end)
+		switch locked := a.kind&areaLocked != 0; {
+		case advice == adviseWipeOnFork && a.file != nil, advice == adviseFree && a.file != nil, advice == adviseRemove && a.file == nil,
+			locked && (advice == adviseDontneed || advice == adviseFree || advice == adviseRemove || advice == adviseCold || advice == advisePageout):
+			return -int64(vfs.EINVAL)
+		case advice == adviseRemove:
+			if a.kind&(areaShared|protWrite) != areaShared|protWrite {
+				return -int64(vfs.EACCES)
+			}
+			for va := start; va < stop; va += pageSize {
+				if f := a.file.Node.Cached(a.page(va)); f != 0 {
+					clear(f.Bytes(pageSize))
+				}
+			}
+		case advice == adviseDontneed || advice == adviseDontneedLocked:
+			m.zap(start, stop)
+		}
 	}
 	if !m.areas.covered(addr, end) {
 		return -int64(vfs.ENOMEM)
+	}
+	return 0
+}
+
+func (p *process) advisePopulate(addr, end uint64, write bool) int64 {
+	access := uint32(protRead)
+	if write {
+		access = protWrite
+	}
+	for va := addr; va < end; va += pageSize {
+		a := p.mm.areas.find(va)
+		if a == nil {
+			return -int64(vfs.ENOMEM)
+		}
+		if a.kind&access == 0 {
+			return -int64(vfs.EINVAL)
+		}
+		switch f := p.mm.touch(va, access); {
+		case f == oomFault:
+			return -int64(vfs.ENOMEM)
+		case f.sig != 0:
+			return -int64(vfs.EFAULT)
+		}
 	}
 	return 0
 }
@@ -352,20 +445,67 @@ func (p *process) mincore(addr, size, vec uint64) int64 {
 	return 0
 }
 
-// covered serves the calls that have nothing to do here but to find the range mapped: mlock, msync.
-func (p *process) covered(addr, size uint64) int64 {
-	end, err := pageRange(pageDown(addr), size+addr%pageSize)
-	if err != 0 || !p.mm.areas.covered(pageDown(addr), end) {
+// mlock and its relatives: nothing is ever swapped, so a lock is that pages are there and stay.
+func (p *process) mlock(addr, size, flags uint64, lock bool) int64 {
+	const onFault = 1
+	if flags&^uint64(onFault) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	size = pageUp(size + addr%pageSize)
+	addr = pageDown(addr)
+	if addr+size < addr {
+		return -int64(vfs.EINVAL)
+	}
+	m := &p.mm
+	end := addr + size
+	if addr < userEnd && addr < end {
+		bits := uint32(0)
+		if lock {
+			bits = areaLocked
+		}
+		stop := m.areas.hole(addr, min(end, userEnd))
+		m.areas.change(addr, stop, areaLocked, bits)
+		if stop != end {
+			return -int64(vfs.ENOMEM)
+		}
+	} else if addr != end {
+		return -int64(vfs.ENOMEM)
+	}
+	if lock && flags == 0 && p.populate(addr, end).sig != 0 {
 		return -int64(vfs.ENOMEM)
 	}
 	return 0
 }
 
-func (p *process) msync(addr, size, flags uint64) int64 {
-	if addr%pageSize != 0 || flags&^uint64(7) != 0 || flags&5 == 5 {
+func mlockall(flags uint64) int64 {
+	const current, future, onFault = 1, 2, 4
+	if flags&^uint64(current|future|onFault) != 0 || flags&^uint64(onFault) == 0 {
 		return -int64(vfs.EINVAL)
 	}
-	return p.covered(addr, size)
+	return 0
+}
+
+func (p *process) msync(addr, size, flags uint64) int64 {
+	const async, invalidate, sync = 1, 2, 4
+	if addr%pageSize != 0 || flags&^uint64(async|invalidate|sync) != 0 || flags&(async|sync) == async|sync {
+		return -int64(vfs.EINVAL)
+	}
+	end, err := pageRange(addr, size)
+	if err != 0 {
+		return -int64(vfs.ENOMEM)
+	}
+	m := &p.mm
+	if flags&invalidate != 0 {
+		for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < end; i++ {
+			if m.areas[i].kind&areaLocked != 0 {
+				return -int64(vfs.EBUSY)
+			}
+		}
+	}
+	if !m.areas.covered(addr, end) {
+		return -int64(vfs.ENOMEM)
+	}
+	return 0
 }
 
 // memoryStats are the sizes that /proc/self/statm and status tell, in pages.

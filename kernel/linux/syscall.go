@@ -303,9 +303,15 @@ func (p *process) call(t *thread) int64 {
 			return neg(vfs.EFAULT)
 		}
 		return 0
-	case 149, 150, 325: // mlock, munlock, mlock2: nothing is ever swapped
-		return p.covered(a, b)
-	case 151, 152, 162: // mlockall, munlockall, sync
+	case 149: // mlock
+		return p.mlock(a, b, 0, true)
+	case 150: // munlock
+		return p.mlock(a, b, 0, false)
+	case 325: // mlock2
+		return p.mlock(a, b, d, true)
+	case 151: // mlockall
+		return mlockall(a)
+	case 152, 162: // munlockall, sync
 		return 0
 	case 157: // prctl
 		return p.prctl(t, a, b, d)

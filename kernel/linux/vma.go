@@ -19,6 +19,8 @@ const (
 	areaShared = 8  // writes go to the file
 	areaHeap   = 16 // brk's
 	areaStack  = 32
+	areaGrows  = 64  // downwards, as what is below it is touched
+	areaLocked = 128 // mlock'ed. Its pages are as any, since none is ever swapped, but may not be dropped
 	protMask   = protRead | protWrite | protExec
 )
 
@@ -28,6 +30,17 @@ type area struct {
 	kind       uint32
 	file       *vfs.File // nil: anonymous. Each area holds a reference
 	off        uint64    // byte of the file at start, a multiple of pageSize
+}
+
+// growthGap is what lies between an area that grows and what is below it, and what mmap keeps free: stack_guard_gap of Linux.
+const growthGap = 256 * pageSize
+
+// low returns where the addresses that are the area's begin: those into which it may grow are.
+func (a *area) low() uint64 {
+	if a.kind&areaGrows != 0 {
+		return a.start - min(growthGap, a.start)
+	}
+	return a.start
 }
 
 // page returns the number of the file's page at va.
@@ -80,14 +93,28 @@ func (l areas) covered(start, end uint64) bool {
 	return true
 }
 
+// room reports whether nothing is in [start, end), nor may grow into it.
+func (l areas) room(start, end uint64) bool {
+	i := l.at(start)
+	return i == len(l) || l[i].low() >= end
+}
+
+// hole returns the first address of [start, end) that is in no area; end if all are.
+func (l areas) hole(start, end uint64) uint64 {
+	for i := l.at(start); start < end && i < len(l) && l[i].start <= start; i++ {
+		start = l[i].end
+	}
+	return min(start, end)
+}
+
 // gap returns the highest start of size free bytes within [low, high), 0 when there is none.
 func (l areas) gap(size, low, high uint64) uint64 {
 	if size > high-low {
 		return 0
 	}
 	for i := l.at(high - 1); ; i-- {
-		if i < len(l) && l[i].start < high {
-			high = l[i].start
+		if i < len(l) {
+			high = min(high, l[i].low())
 		}
 		below := low
 		if i > 0 {
@@ -165,13 +192,16 @@ func (l *areas) remove(start, end uint64) {
 }
 
 // protect gives all areas within [start, end) the protection prot.
-func (l *areas) protect(start, end uint64, prot uint32) {
+func (l *areas) protect(start, end uint64, prot uint32) { l.change(start, end, protMask, prot) }
+
+// change sets bits of the kind, those in mask, of all areas within [start, end).
+func (l *areas) change(start, end uint64, mask, bits uint32) {
 	l.split(start)
 	l.split(end)
 	i := l.at(start)
 	first := i
 	for ; i < len(*l) && (*l)[i].start < end; i++ {
-		(*l)[i].kind = (*l)[i].kind&^protMask | prot
+		(*l)[i].kind = (*l)[i].kind&^mask | bits
 	}
 	for ; i >= first; i-- {
 		l.join(i)

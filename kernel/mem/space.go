@@ -190,6 +190,34 @@ func (s *Space) Next(va, end uint64) (uint64, bool) {
 	return 0, false
 }
 
+// Prune frees the page tables for addresses in [start, end) that serve none outside [low, high), which surrounds it and in which no
+// page is mapped.
+func (s *Space) Prune(start, end, low, high uint64) {
+	s.prune(s.Root, 39, 0, start, end, low, high)
+}
+
+// prune is Prune for a table, whose entries span 1<<shift bytes each, from base on.
+func (s *Space) prune(table Frame, shift uint, base, start, end, low, high uint64) {
+	first := max(start, base) >> (shift & 63) & 511
+	last := min(end-1, base+512<<(shift&63)-1) >> (shift & 63) & 511
+	for i := first; i <= last; i++ {
+		e := &table.words()[i]
+		if *e == 0 {
+			continue
+		}
+		from, size := base+i<<(shift&63), uint64(1)<<(shift&63)
+		below := Frame(*e & frameMask)
+		if shift > 21 {
+			s.prune(below, shift-9, from, start, end, low, high)
+		}
+		if from >= low && from+size <= high {
+			*e = 0
+			cpu.InvalidatePage(from) // and what the CPU keeps of page tables
+			Free(below, abi.OwnAppTables)
+		}
+	}
+}
+
 // Release frees the space's page tables. No page may be mapped in it and it must not be active.
 func (s *Space) Release() {
 	freeTables(s.Root, 256, 3)

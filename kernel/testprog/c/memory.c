@@ -58,7 +58,8 @@ int main(void) {
 	check("protect", faults(p + 17, 1) == SIGSEGV && code == SEGV_ACCERR);
 	check("protect", mprotect(p, 4096, PROT_READ | PROT_WRITE) == 0);
 	check("protect", faults(p + 17, 1) == 0 && p[17] == 1 && p[18] == 0x55);
-	check("protect", mprotect(p, 4 * 4096, PROT_READ) == -1 && errno == ENOMEM);
+	check("protect", mprotect(p, 4 * 4096, PROT_READ) == -1 && errno == ENOMEM && faults(p, 1) == SIGSEGV);
+	check("protect", mprotect(p, 3 * 4096, PROT_READ | PROT_WRITE) == 0);
 	ok("protect");
 
 	check("wx", mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EACCES);

@@ -1,0 +1,46 @@
+package testprog
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+)
+
+// A program that does all that mmap and its relatives offer, and what they refuse, tells the same as on the host's Linux.
+func TestMemoryAsLinux(t *testing.T) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if release := unix.ByteSliceToString(u.Release[:]); !scan(release, &major, &minor) || major < 6 || major == 6 && minor < 1 {
+		t.Skip("the host's Linux is older than 6.1, whose behaviour the kernel has: " + release)
+	}
+	dir := t.TempDir()
+	prog := filepath.Join(dir, "vma")
+	compileC(t, 0, "vma", prog)
+	want, err := exec.Command(prog).CombinedOutput()
+	if err != nil {
+		t.Fatalf("on the host: %v\n%s", err, want)
+	}
+	e := boot(t, vmSpec{dir: dir, args: []string{"/vma"}})
+	if e.how != abi.EndExited || e.code != 0 || strings.Count(e.console, "\n") < 300 {
+		t.Errorf("want exit 0, got %v", e)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(e.console, "\n")); diff != "" {
+		t.Errorf("not as on the host (-host +guest):\n%s", diff)
+	}
+}
+
+// scan reads the first two numbers of a kernel's release.
+func scan(release string, major, minor *int) bool {
+	n, _ := fmt.Sscanf(release, "%d.%d", major, minor)
+	return n == 2
+}
