@@ -28,7 +28,7 @@ const (
 var levels = map[Codec][3]int{LZ4HC: {1, 12, 9}, Zstd: {1, 22, 3}}
 
 // depths are the places that LZ4HC looks at where a longer match may be, by level - 1.
-var depths = [...]int{0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256}
+var depths = [...]int{0, 0, 0, 2, 2, 2, 2, 2, 2, 8, 64, 256}
 
 // Codecs lists all codecs. The first is the default.
 func Codecs() []Codec { return []Codec{LZ4, LZ4HC, Zstd, None} }

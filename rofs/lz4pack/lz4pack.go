@@ -17,7 +17,6 @@ const (
 	maxOffset = 1<<16 - 1
 )
 
-func load32(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i:]) }
 func load64(b []byte, i int) uint64 { return binary.LittleEndian.Uint64(b[i:]) }
 
 // get64 and get32 load from p + i without a check of bounds, which would take a third of the time of Fast.
