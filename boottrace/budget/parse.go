@@ -9,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/firstlight-boot/firstlight/internal/spelling"
 )
 
 // MaxFile bounds the size of a budget file in bytes: the YAML package takes time that grows with the square of some files' size.
@@ -131,31 +133,11 @@ func (s schema) list() string {
 func (s schema) nearest(name string) string {
 	best, least := "", max(2, len(name)/2)+1
 	for _, k := range s {
-		if d := distance(strings.ToLower(name), k.name); d < least {
+		if d := spelling.Distance(strings.ToLower(name), k.name); d < least {
 			best, least = k.name, d
 		}
 	}
 	return best
-}
-
-// distance is how many letters have to be put in, taken out or replaced to get from a to b. Both are short.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }
 
 type parsing struct{ file *File }

@@ -47,24 +47,10 @@ limit failed; 4 a limit could not be measured.`,
   bootprof gate app.img --budget budget.yaml --baseline main.bootprof --junit gate.xml
   bootprof gate app.bootprof --budget budget.yaml --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			n := len(args)
-			if at := cmd.ArgsLenAtDash(); at >= 0 {
-				n = at
+			if err := o.check(cmd, args, "image or recording", "an image or a recording, or --kernel KERNEL"); err != nil {
+				return err
 			}
-			switch {
-			case n > 1:
-				return usagef("%q is one argument too many: want one image or recording; the app's own arguments come after --", args[1])
-			case n == 0 && o.kernel == "":
-				return usagef("want an image or a recording, or --kernel KERNEL; see bootprof gate --help")
-			case n == 1 && o.kernel != "":
-				return usagef("%q and --kernel %s: want one of the two; a disk for a kernel is given by --disk", args[0], o.kernel)
-			case n == 1 && args[0] == "":
-				return usagef("the image's name is empty")
-			case n == 1 && o.initrd != "":
-				return usagef("--initrd goes with --kernel; an image brings its own")
-			case n == 1 && o.flavour != "":
-				return usagef("--flavour goes with --kernel")
-			case o.budget == "":
+			if o.budget == "" {
 				return usagef("want a budget: --budget FILE; see docs/budgets.md")
 			}
 			return nil
@@ -79,20 +65,13 @@ limit failed; 4 a limit could not be measured.`,
 	f.BoolVar(&o.force, "force", false, "compare with a baseline that is not comparable")
 	f.BoolVar(&o.strict, "strict", false, "fail if a limit stays undecided")
 	f.IntVar(&o.maxRuns, "max-runs", 64, "how many timed boots to make at most")
-	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
-	f.StringVar(&o.flavour, "flavour", "", "what --kernel is: native, linux, osv or other (default: as its headers say; osv has to be said)")
-	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
-	f.StringVar(&o.line, "append", "", "kernel command line")
-	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
-	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
-	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.StringVarP(&o.out, "output", "o", "", "folder for the recording and the profiles of the boots (default: they are not kept)")
+	o.toBoot.flags(cmd, qemuKernels)
+	o.kindFlags(cmd)
+	o.untilFlag(cmd)
 	o.machineFlags.flags(cmd)
 	// It fails for a flag that does not exist only.
 	_ = cmd.RegisterFlagCompletionFunc("baseline", completeRecordings(math.MaxInt))
-	_ = cmd.RegisterFlagCompletionFunc("mark", o.completeMark)
-	_ = cmd.RegisterFlagCompletionFunc("flavour", cobra.FixedCompletions(flavours, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagFilename("budget", "yaml", "yml")
 	return cmd
 }

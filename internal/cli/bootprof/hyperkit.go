@@ -23,8 +23,7 @@ import (
 
 // hyperkitOptions are the flags of bootprof hyperkit.
 type hyperkitOptions struct {
-	kernel, initrd, line string
-	disks                []string
+	toBoot
 	memory               appconfig.Size
 	timed                int
 	until, out           string
@@ -51,23 +50,7 @@ not known. Its disks are on PCI, for which this version's kernel has no driver: 
   bootprof kernel app.img -o app.bzImage && bootprof hyperkit --kernel app.bzImage --disk app.img
   bootprof hyperkit --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 panic=-1" -n 10`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			n := len(args)
-			if at := cmd.ArgsLenAtDash(); at >= 0 {
-				n = at
-			}
-			switch {
-			case n > 1:
-				return usagef("%q is one argument too many: want one image; the app's own arguments come after --", args[1])
-			case n == 0 && o.kernel == "":
-				return usagef("want an image, or --kernel BZIMAGE; see bootprof hyperkit --help")
-			case n == 1 && o.kernel != "":
-				return usagef("%q and --kernel %s: want one of the two; a disk for a kernel is given by --disk", args[0], o.kernel)
-			case n == 1 && args[0] == "":
-				return usagef("the image's name is empty")
-			case n == 1 && o.initrd != "":
-				return usagef("--initrd goes with --kernel; an image brings its own")
-			}
-			return nil
+			return o.check(cmd, args, "image", "an image, or --kernel BZIMAGE")
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var appArgs []string
@@ -77,11 +60,8 @@ not known. Its disks are on PCI, for which this version's kernel has no driver: 
 			return o.run(cmd, args, appArgs)
 		},
 	}
+	o.toBoot.flags(cmd, "Linux's bzImage, or what bootprof kernel writes")
 	f := cmd.Flags()
-	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: Linux's bzImage, or what bootprof kernel writes")
-	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
-	f.StringVar(&o.line, "append", "", "kernel command line")
-	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
 	f.Var(&o.memory, "memory", "the guest's RAM, whole MiB, as 64M (default: the image's, or 64M)")
 	f.IntVarP(&o.timed, "timed", "n", 1, "how many timed boots to make")
 	f.StringVar(&o.until, "until", "", "when the boot is ready: output or exit (default: output or exit)")

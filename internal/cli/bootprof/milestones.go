@@ -11,6 +11,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/boottrace"
 	"github.com/firstlight-boot/firstlight/image"
+	"github.com/firstlight-boot/firstlight/internal/spelling"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
 	"github.com/firstlight-boot/firstlight/qemu/plugin"
@@ -191,7 +192,7 @@ func nearest(name string, names []string) []string {
 	}
 	var best []scored
 	for _, n := range names {
-		if d := distance(name, n); d <= max(2, len(name)/3) {
+		if d := spelling.Distance(name, n); d <= max(2, len(name)/3) {
 			best = append(best, scored{n, d})
 		}
 	}
@@ -201,26 +202,6 @@ func nearest(name string, names []string) []string {
 		out = append(out, b.name)
 	}
 	return out
-}
-
-// distance is the Levenshtein distance of two names.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }
 
 // spotter tells which executions of milestones are marks.

@@ -45,38 +45,18 @@ than in the first boot. By default the app runs to its end; with --until output 
 		Example: `  bootprof minmem app.img
   bootprof minmem server.img --until mark:listening --max 256M --step 4M --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			n := len(args)
-			if at := cmd.ArgsLenAtDash(); at >= 0 {
-				n = at
-			}
-			switch {
-			case n > 1:
-				return usagef("%q is one argument too many: want one image; the app's own arguments come after --", args[1])
-			case n == 0 && o.kernel == "":
-				return usagef("want an image, or --kernel KERNEL; see bootprof minmem --help")
-			case n == 1 && o.kernel != "":
-				return usagef("%q and --kernel %s: want one of the two", args[0], o.kernel)
-			case n == 1 && args[0] == "":
-				return usagef("the image's name is empty")
-			case n == 1 && o.initrd != "":
-				return usagef("--initrd goes with --kernel; an image brings its own")
-			}
-			return nil
+			return o.check(cmd, args, "image", "an image, or --kernel KERNEL")
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
-	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
-	f.StringVar(&o.line, "append", "", "kernel command line")
-	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
-	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
 	f.Var(&o.step, "step", "try multiples of this size, whole MiB")
 	f.IntVar(&o.confirm, "confirm", 3, "how many boots in a row must be ready with the size found")
+	o.toBoot.flags(cmd, qemuKernels)
+	o.untilFlag(cmd)
 	o.machineFlags.flags(cmd)
 	_ = f.MarkHidden("memory") // fails for a flag that does not exist only
 	f.Var(&o.memory, "max", "the most memory, with which the search starts, whole MiB (default: the image's, or 64M)")
-	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -109,23 +109,21 @@ func (m *machineFlags) choose(cmd *cobra.Command, c *qemu.Config, tell *teller) 
 // qemuOptions are the flags of bootprof qemu.
 type qemuOptions struct {
 	machineFlags
-	kernel, initrd, line string
-	flavour              string
-	disks                []string
-	timed, counting      int
-	noFloor              bool
-	until                string
-	out                  string
-	maxBoot              time.Duration
-	maxMemory            appconfig.Size
-	maxInstructions      uint64
-	dryRun               bool
-	profile              profiles
-	profileRuns          int
-	marks                []string
-	io                   bool
-	balloon              bool
-	verifyKey            string
+	toBoot
+	timed, counting int
+	noFloor         bool
+	until           string
+	out             string
+	maxBoot         time.Duration
+	maxMemory       appconfig.Size
+	maxInstructions uint64
+	dryRun          bool
+	profile         profiles
+	profileRuns     int
+	marks           []string
+	io              bool
+	balloon         bool
+	verifyKey       string
 }
 
 func qemuCommand() *cobra.Command {
@@ -151,55 +149,29 @@ The recording and the profiles are written to the folder of -o, by default NAME.
   bootprof qemu --kernel vmlinux --initrd initrd.img --append "console=ttyS0 panic=-1" --until exit
   go tool pprof -top app.bootprof/boot.pb.gz`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			n := len(args)
-			if at := cmd.ArgsLenAtDash(); at >= 0 {
-				n = at
-			}
-			switch {
-			case n > 1:
-				return usagef("%q is one argument too many: want one image; the app's own arguments come after --", args[1])
-			case n == 0 && o.kernel == "":
-				return usagef("want an image, or --kernel KERNEL; see bootprof qemu --help")
-			case n == 1 && o.kernel != "":
-				return usagef("%q and --kernel %s: want one of the two; a disk for a kernel is given by --disk", args[0], o.kernel)
-			case n == 1 && args[0] == "":
-				return usagef("the image's name is empty")
-			case n == 1 && o.initrd != "":
-				return usagef("--initrd goes with --kernel; an image brings its own")
-			case n == 1 && o.flavour != "":
-				return usagef("--flavour goes with --kernel; an image says itself what its kernel is")
-			}
-			return nil
+			return o.check(cmd, args, "image", "an image, or --kernel KERNEL")
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kernel, "kernel", "", "boot this kernel: an ELF file with a PVH note, or Linux's bzImage")
-	f.StringVar(&o.flavour, "flavour", "", "what --kernel is: native, linux, osv or other (default: as its headers say; osv has to be said)")
-	f.StringVar(&o.initrd, "initrd", "", "initial RAM disk for --kernel")
-	f.StringVar(&o.line, "append", "", "kernel command line")
-	f.StringArrayVar(&o.disks, "disk", nil, "attach a raw disk image, read-only, after the image's own; may be repeated")
 	f.IntVarP(&o.timed, "timed", "n", 1, "how many timed boots to make")
 	f.IntVar(&o.counting, "counting", 1, "how many counting boots to make, under TCG whatever --accel says")
 	f.BoolVar(&o.noFloor, "no-floor", false, "do not measure the floor between two timed boots or more")
-	f.StringVar(&o.until, "until", "", "when the boot is ready: entry, output, exit or mark:NAME (default: output or exit)")
 	f.StringVarP(&o.out, "output", "o", "", "folder for the recording and the profiles")
 	f.DurationVar(&o.maxBoot, "max-boot", 0, "budget: the median boot may take this long, as 100ms")
 	f.Var(&o.maxMemory, "max-memory", "budget: this much guest memory may be touched, as 8M")
 	f.Uint64Var(&o.maxInstructions, "max-instructions", 0, "budget: the boot may execute this many guest instructions")
-	f.StringArrayVar(&o.marks, "mark", nil, "NAME=SYMBOL, NAME=ADDRESS: add a mark where the kernel first executes it (under TCG); NAME=port:N=V: where it first writes the byte V to I/O port N; may be repeated")
 	f.Var(&o.profile, "profile", "exact: each instruction of a counting boot by its calls; exact,memory: with the functions that touched memory; sample: registers now and then")
 	f.IntVar(&o.profileRuns, "profile-runs", 0, "how many sampling boots to make (default: as many as 300 samples take, at most 20)")
 	f.BoolVar(&o.balloon, "balloon", false, "give the guest a virtio memory balloon, and record what its driver tells of the memory when the guest is ready")
 	f.BoolVar(&o.io, "io", false, "record each disk request: with its time in a boot of its own, and in the counting boots, as --profile=exact does too")
 	f.StringVar(&o.verifyKey, "verify-key", "", "boot the image only if it is signed by the owner of the Ed25519 public key in the PEM file `PUB`")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the command that starts QEMU, and do not")
+	o.toBoot.flags(cmd, qemuKernels)
+	o.kindFlags(cmd)
+	o.untilFlag(cmd)
 	o.machineFlags.flags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"exact", "exact,memory", "sample", "exact,sample"}, cobra.ShellCompDirectiveNoFileComp))
-	// It fails for a flag that does not exist only.
-	_ = cmd.RegisterFlagCompletionFunc("mark", o.completeMark)
-	_ = cmd.RegisterFlagCompletionFunc("flavour", cobra.FixedCompletions(flavours, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"entry", "output", "exit", "mark:"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
