@@ -45,7 +45,7 @@ var (
 )
 
 // FS is an open image. It may be used concurrently: readers that run at the same time share the decoded clusters, up to
-// 32 MiB, and 8 MiB of metadata.
+// 32 MiB, and 8 MiB of metadata. What is read in its order is kept only when it is wanted again.
 //
 // Symbolic links are followed inside the image, whose root is also the root of absolute ones. Unlike fs.ValidPath asks,
 // names need not be UTF-8.
