@@ -1,6 +1,9 @@
 package zstdpack
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // A seq is a sequence: literals, and a match behind them.
 type seq struct {
@@ -101,6 +104,29 @@ func (r *recent) value(off, lit uint32) uint32 {
 type coded struct {
 	code   [3][]uint8
 	offset []uint32 // its value
+	last   recent   // offsets behind those that were encoded last
+}
+
+// encode makes codes of the sequences from and to, with the offsets before them, and counts them.
+func (e *Encoder) encode(from, to int, last recent) (count counts) {
+	if need := to - len(e.codes.offset); need > 0 {
+		e.codes.offset = slices.Grow(e.codes.offset, need)[:to]
+		for k := range e.codes.code {
+			e.codes.code[k] = slices.Grow(e.codes.code[k], need)[:to]
+		}
+	}
+	for i := from; i < to; i++ {
+		s := &e.seqs[i]
+		value := last.value(s.off, s.lit)
+		ll, of, ml := litCode(s.lit), offsetCode(value), matchCode(s.match)
+		e.codes.offset[i] = value
+		e.codes.code[litLengths][i], e.codes.code[offsets][i], e.codes.code[matchLengths][i] = ll, of, ml
+		count[litLengths][ll]++
+		count[offsets][of]++
+		count[matchLengths][ml]++
+	}
+	e.codes.last = last
+	return count
 }
 
 // counts are how often each code occurs.

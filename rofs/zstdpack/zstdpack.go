@@ -6,7 +6,6 @@ package zstdpack
 
 import (
 	"encoding/binary"
-	"slices"
 )
 
 const (
@@ -27,6 +26,7 @@ type Encoder struct {
 	in     []byte // the content, with slack
 	seqs   []seq  // of the block at hand
 	codes  coded
+	cuts   []int  // where they are divided
 	last   recent // offsets before it
 	lits   []byte
 	out    []byte // the block as it is written
@@ -91,7 +91,7 @@ func (e *Encoder) Compress(dst, src []byte) int {
 	for lo := 0; lo < size || lo == 0; lo += maxBlock {
 		hi := min(lo+maxBlock, size)
 		e.parse(src, lo, hi)
-		if !e.block(&w, src, lo, hi, 0, len(e.seqs)) {
+		if !e.blocks(&w, src, lo, hi) {
 			return 0
 		}
 	}
@@ -129,14 +129,13 @@ func (e *Encoder) block(w *writer, src []byte, lo, hi, from, to int) bool {
 	if len(in) > 1 && in[0] == in[len(in)-1] && string(in[1:]) == string(in[:len(in)-1]) {
 		return w.block(blockRLE, len(in), in[:1])
 	}
-	last := e.last
 	modes, n := e.compressed(src, lo, hi, from, to)
 	if n <= 0 || n >= len(in) {
-		e.last = last
 		return w.block(blockRaw, len(in), in)
 	}
 	if modes != nil {
 		e.tables.keep(modes)
+		e.last = e.codes.last
 	}
 	if kind := e.out[0] & 3; kind == litsCompressed {
 		e.huff[0], e.treed = e.huff[1], true
@@ -148,25 +147,10 @@ func (e *Encoder) block(w *writer, src []byte, lo, hi, from, to int) bool {
 func (e *Encoder) compressed(src []byte, lo, hi, from, to int) (*[3]int, int) {
 	limit := hi - lo
 	e.lits = e.lits[:0]
-	var count counts
 	at := lo
-	if need := to - len(e.codes.offset); need > 0 {
-		e.codes.offset = slices.Grow(e.codes.offset, need)[:to]
-		for k := range e.codes.code {
-			e.codes.code[k] = slices.Grow(e.codes.code[k], need)[:to]
-		}
-	}
-	for i := from; i < to; i++ {
-		s := &e.seqs[i]
+	for _, s := range e.seqs[from:to] {
 		e.lits = append(e.lits, src[at:at+int(s.lit)]...)
 		at += int(s.lit + s.match)
-		value := e.last.value(s.off, s.lit)
-		ll, of, ml := litCode(s.lit), offsetCode(value), matchCode(s.match)
-		e.codes.offset[i] = value
-		e.codes.code[litLengths][i], e.codes.code[offsets][i], e.codes.code[matchLengths][i] = ll, of, ml
-		count[litLengths][ll]++
-		count[offsets][of]++
-		count[matchLengths][ml]++
 	}
 	e.lits = append(e.lits, src[at:hi]...)
 	out := e.literals(e.out[:0], limit)
@@ -185,6 +169,7 @@ func (e *Encoder) compressed(src []byte, lo, hi, from, to int) (*[3]int, int) {
 	if n == 0 {
 		return nil, len(out)
 	}
+	count := e.encode(from, to, e.last)
 	out, use, modes := e.tables.choose(out, &count, n)
 	if len(out) > limit {
 		return nil, 0
