@@ -64,7 +64,7 @@ func (p *prices) update() {
 		}
 		all := log2(sum)
 		for i, k := range c {
-			price[i] = int32(all - log2(max(k, 1)))
+			price[i] = int32(all - log2(k))
 			if extra != nil {
 				price[i] += int32(extra[i]) * one
 			}
@@ -107,8 +107,14 @@ func (p *prices) literals(n uint32) int32 { return p.litLen[litCode(n)] }
 
 // again makes prices of the sequences that were chosen for in.
 func (p *prices) again(in []byte, list []seq, last recent) {
-	clear(p.lits[:])
-	p.codes = counts{}
+	for i := range p.lits {
+		p.lits[i] = 1
+	}
+	for k := range p.codes {
+		for i := range p.codes[k] {
+			p.codes[k][i] = 1
+		}
+	}
 	at := 0
 	for _, s := range list {
 		p.add(in[at:at+int(s.lit)], s.match, last.value(s.off, s.lit))

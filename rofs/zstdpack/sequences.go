@@ -144,11 +144,13 @@ const (
 type seqTables struct {
 	table, next [3]fseTable
 	norm, fresh [3]norm
+	modes       [3]int  // of the block at hand
 	valid       [3]bool // table and norm can be repeated
 }
 
 // choose finds the cheapest way to tell each table for the counts of n sequences. It appends what tells them to dst.
-func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3]*fseTable, modes [3]int) {
+func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3]*fseTable) {
+	modes := &t.modes
 	at := len(dst)
 	dst = append(dst, 0)
 	for k := range count {
@@ -195,12 +197,12 @@ func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3
 		}
 	}
 	dst[at] = byte(modes[litLengths]<<6 | modes[offsets]<<4 | modes[matchLengths]<<2)
-	return dst, use, modes
+	return dst, use
 }
 
 // keep takes note of what a block that was written told.
-func (t *seqTables) keep(modes *[3]int) {
-	for k, mode := range modes {
+func (t *seqTables) keep() {
+	for k, mode := range t.modes {
 		if mode == modeNew {
 			t.table[k], t.norm[k] = t.next[k], t.fresh[k]
 		}

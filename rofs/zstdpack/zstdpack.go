@@ -129,12 +129,12 @@ func (e *Encoder) block(w *writer, src []byte, lo, hi, from, to int) bool {
 	if len(in) > 1 && in[0] == in[len(in)-1] && string(in[1:]) == string(in[:len(in)-1]) {
 		return w.block(blockRLE, len(in), in[:1])
 	}
-	modes, n := e.compressed(src, lo, hi, from, to)
+	n := e.compressed(src, lo, hi, from, to)
 	if n <= 0 || n >= len(in) {
 		return w.block(blockRaw, len(in), in)
 	}
-	if modes != nil {
-		e.tables.keep(modes)
+	if to > from {
+		e.tables.keep()
 		e.last = e.codes.last
 	}
 	if kind := e.out[0] & 3; kind == litsCompressed {
@@ -144,7 +144,7 @@ func (e *Encoder) block(w *writer, src []byte, lo, hi, from, to int) bool {
 }
 
 // compressed makes a compressed block in e.out and returns its length, or 0 if it would not be shorter than the content.
-func (e *Encoder) compressed(src []byte, lo, hi, from, to int) (*[3]int, int) {
+func (e *Encoder) compressed(src []byte, lo, hi, from, to int) int {
 	limit := hi - lo
 	e.lits = e.lits[:0]
 	at := lo
@@ -156,7 +156,7 @@ func (e *Encoder) compressed(src []byte, lo, hi, from, to int) (*[3]int, int) {
 	out := e.literals(e.out[:0], limit)
 	n := to - from
 	if len(out)+4 > limit {
-		return nil, 0
+		return 0
 	}
 	switch {
 	case n < 128:
@@ -167,14 +167,14 @@ func (e *Encoder) compressed(src []byte, lo, hi, from, to int) (*[3]int, int) {
 		out = append(out, 255, byte(n-0x7f00), byte((n-0x7f00)>>8))
 	}
 	if n == 0 {
-		return nil, len(out)
+		return len(out)
 	}
 	count := e.encode(from, to, e.last)
-	out, use, modes := e.tables.choose(out, &count, n)
+	out, use := e.tables.choose(out, &count, n)
 	if len(out) > limit {
-		return nil, 0
+		return 0
 	}
-	return &modes, e.codes.write(e.out[:cap(e.out)], len(out), limit, e.seqs, from, to, &use)
+	return e.codes.write(e.out[:cap(e.out)], len(out), limit, e.seqs, from, to, &use)
 }
 
 // How literals are told (RFC 8878, 3.1.1.3.1.1).
