@@ -16,25 +16,6 @@ import (
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
-// buffer is an io.WriterAt in memory that fails when it would be longer than most, unless that is 0.
-type buffer struct {
-	b    []byte
-	most int
-}
-
-var errFull = errors.New("full")
-
-func (w *buffer) WriteAt(p []byte, off int64) (int, error) {
-	n := int(off) + len(p)
-	if w.most > 0 && n > w.most {
-		return 0, errFull
-	}
-	if n > len(w.b) {
-		w.b = append(w.b, make([]byte, n-len(w.b))...)
-	}
-	return copy(w.b[off:], p), nil
-}
-
 func open(t testing.TB, b []byte) *FS {
 	t.Helper()
 	if !Probe(b, int64(len(b))) {
@@ -49,18 +30,18 @@ func open(t testing.TB, b []byte) *FS {
 
 func write(t testing.TB, tr *tree.Tree, o Options) []byte {
 	t.Helper()
-	var w buffer
+	var w osvtest.Buffer
 	st, err := Write(t.Context(), &w, tr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.ImageBytes != int64(len(w.b)) {
-		t.Fatalf("%d bytes written, told %d", len(w.b), st.ImageBytes)
+	if st.ImageBytes != int64(len(w.B)) {
+		t.Fatalf("%d bytes written, told %d", len(w.B), st.ImageBytes)
 	}
-	if err := Check(t.Context(), bytes.NewReader(w.b), int64(len(w.b)), func(p Problem) { t.Errorf("%+v", p) }); err != nil {
+	if err := Check(t.Context(), bytes.NewReader(w.B), int64(len(w.B)), func(p Problem) { t.Errorf("%+v", p) }); err != nil {
 		t.Error(err)
 	}
-	return w.b
+	return w.B
 }
 
 // What OSv's own tool wrote reads back, and the same tree in the same order is the same file.
@@ -109,8 +90,8 @@ func TestNames(t *testing.T) {
 		file(longest+"n", "x"), file(strings.Repeat("ä", 55), ""), {Path: strings.Repeat("d", 109), Mode: fs.ModeDir | 0o755},
 		{Path: "null", Mode: fs.ModeDevice | fs.ModeCharDevice}, {Path: "pipe", Mode: fs.ModeNamedPipe},
 	} {
-		var w buffer
-		if _, err := Write(t.Context(), &w, newTree(t, bad), Options{}); !errors.Is(err, ErrUnsupported) || len(w.b) > 0 {
+		var w osvtest.Buffer
+		if _, err := Write(t.Context(), &w, newTree(t, bad), Options{}); !errors.Is(err, ErrUnsupported) || len(w.B) > 0 {
 			t.Errorf("%.20q: %v", bad.Path, err)
 		}
 	}
@@ -120,17 +101,17 @@ func TestWriteFails(t *testing.T) {
 	for _, wrong := range []string{"short", "much too long"} {
 		e := file("f", "content!")
 		e.Source = file("f", wrong).Source
-		if _, err := Write(t.Context(), new(buffer), newTree(t, e), Options{}); !errors.Is(err, errSize) {
+		if _, err := Write(t.Context(), new(osvtest.Buffer), newTree(t, e), Options{}); !errors.Is(err, errSize) {
 			t.Errorf("a source of %q: %v", wrong, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Write(ctx, new(buffer), osvtest.Tree(t), Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Write(ctx, new(osvtest.Buffer), osvtest.Tree(t), Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 	for most := 1; most < len(osvtest.BootFS); most += 10_000 {
-		if _, err := Write(t.Context(), &buffer{most: most}, osvtest.Tree(t), Options{}); !errors.Is(err, errFull) {
+		if _, err := Write(t.Context(), &osvtest.Buffer{Most: most}, osvtest.Tree(t), Options{}); !errors.Is(err, osvtest.ErrFull) {
 			t.Errorf("a disk of %d bytes: %v", most, err)
 		}
 	}

@@ -19,39 +19,20 @@ import (
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
-// buffer is an io.WriterAt in memory that fails when it would be longer than most, unless that is 0.
-type buffer struct {
-	b    []byte
-	most int
-}
-
-var errFull = errors.New("full")
-
-func (w *buffer) WriteAt(p []byte, off int64) (int, error) {
-	n := int(off) + len(p)
-	if w.most > 0 && n > w.most {
-		return 0, errFull
-	}
-	if n > len(w.b) {
-		w.b = append(w.b, make([]byte, n-len(w.b))...)
-	}
-	return copy(w.b[off:], p), nil
-}
-
 func write(t testing.TB, tr *tree.Tree, o Options) []byte {
 	t.Helper()
-	var w buffer
+	var w osvtest.Buffer
 	st, err := Write(t.Context(), &w, tr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.ImageBytes != int64(len(w.b)) || len(w.b)%BlockSize != 0 {
-		t.Fatalf("%d bytes written, told %d", len(w.b), st.ImageBytes)
+	if st.ImageBytes != int64(len(w.B)) || len(w.B)%BlockSize != 0 {
+		t.Fatalf("%d bytes written, told %d", len(w.B), st.ImageBytes)
 	}
-	if err := Check(t.Context(), bytes.NewReader(w.b), int64(len(w.b)), func(p Problem) { t.Errorf("%+v", p) }); err != nil {
+	if err := Check(t.Context(), bytes.NewReader(w.B), int64(len(w.B)), func(p Problem) { t.Errorf("%+v", p) }); err != nil {
 		t.Error(err)
 	}
-	return w.b
+	return w.B
 }
 
 // The same tree in the same order is the same file that OSv's own tool wrote, to the last bit.
@@ -149,25 +130,25 @@ func TestWriteRefuses(t *testing.T) {
 		{newTree(t, deep...), format.ErrTooLarge},
 		{&tree.Tree{}, tree.ErrInvalid},
 	} {
-		var w buffer
-		if _, err := Write(t.Context(), &w, tt.tr, Options{}); !errors.Is(err, tt.want) || len(w.b) > 0 {
-			t.Errorf("%v, want %v; %d bytes were written", err, tt.want, len(w.b))
+		var w osvtest.Buffer
+		if _, err := Write(t.Context(), &w, tt.tr, Options{}); !errors.Is(err, tt.want) || len(w.B) > 0 {
+			t.Errorf("%v, want %v; %d bytes were written", err, tt.want, len(w.B))
 		}
 	}
 	for _, wrong := range []string{"short", "much too long"} {
 		e := file("f", "content!")
 		e.Source = file("f", wrong).Source
-		if _, err := Write(t.Context(), new(buffer), newTree(t, e), Options{}); !errors.Is(err, errSize) {
+		if _, err := Write(t.Context(), new(osvtest.Buffer), newTree(t, e), Options{}); !errors.Is(err, errSize) {
 			t.Errorf("a source of %q: %v", wrong, err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Write(ctx, new(buffer), osvtest.Tree(t), Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := Write(ctx, new(osvtest.Buffer), osvtest.Tree(t), Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 	for most := 1; most < len(osvtest.ROFS); most += 10_000 {
-		if _, err := Write(t.Context(), &buffer{most: most}, osvtest.Tree(t), Options{}); !errors.Is(err, errFull) {
+		if _, err := Write(t.Context(), &osvtest.Buffer{Most: most}, osvtest.Tree(t), Options{}); !errors.Is(err, osvtest.ErrFull) {
 			t.Errorf("a disk of %d bytes: %v", most, err)
 		}
 	}
