@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
+	"github.com/firstlight-boot/firstlight/symbols"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
@@ -163,23 +166,47 @@ func makeImage(t *testing.T, s vmSpec) string {
 // errSpins says that a machine was stopped while its program ran, which would not have ended.
 var errSpins = errors.New("the program spins, or sleeps")
 
-// spins tells whether the machine is ever found in ring 3 or idle: then the kernel does not hang.
-func spins(ctx context.Context, vm *qemu.VM) bool {
+// look looks at the registers of a machine that does not end, again and again. It returns errSpins if ring 3 runs or the machine is idle at
+// any time; else the kernel hangs, and the error says in which functions.
+func look(ctx context.Context, vm *qemu.VM) error {
 	m, err := vm.Monitor(ctx)
 	if err != nil {
-		return false
+		return err
 	}
-	for range 50 {
+	var where []string
+	for range 100 {
 		var text string
-		err := m.Execute(ctx, "human-monitor-command", map[string]string{"command-line": "info registers"}, &text)
-		if err != nil {
-			return false
+		if err := m.Execute(ctx, "human-monitor-command", map[string]string{"command-line": "info registers"}, &text); err != nil {
+			return err
 		}
 		if strings.Contains(text, "CPL=3") || strings.Contains(text, "HLT=1") {
-			return true
+			return errSpins
+
+		}
+		if _, rip, ok := strings.Cut(text, "RIP="); ok {
+			where = append(where, kernelFunction(rip[:16]))
 		}
 	}
-	return false
+	slices.Sort(where)
+	return fmt.Errorf("the kernel hangs, in %s", strings.Join(slices.Compact(where), ", "))
+}
+
+// kernelFunction names the kernel's function at an address in hexadecimal.
+func kernelFunction(address string) string {
+	b, err := theKernel()
+	if err != nil {
+		return address
+	}
+	o, err := symbols.New(bytes.NewReader(b), int64(len(b)), "kernel", symbols.Options{DebugDirs: []string{}})
+	if err != nil {
+		return address
+	}
+	defer o.Close()
+	at, _ := strconv.ParseUint(address, 16, 64)
+	for _, f := range o.Lookup(at) {
+		return fmt.Sprintf("%s %s:%d", f.Function, f.File, f.Line)
+	}
+	return address
 }
 
 // runImage runs a machine to its end, of which it is an error not to be told. It is stopped after the time limit; and, if limitApp is not
@@ -207,8 +234,8 @@ func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit, limitApp 
 	select {
 	case <-vm.Done():
 	case <-overtime:
-		if spins(ctx, vm) {
-			return ended{}, errSpins
+		if err := look(ctx, vm); err != nil {
+			return ended{console: console.String()}, err
 		}
 	}
 	result, err := vm.Wait()

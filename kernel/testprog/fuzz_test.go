@@ -76,7 +76,7 @@ func TestFuzzCalls(t *testing.T) {
 		if seed%5 == 0 {
 			c.MemoryBytes = 16 << 20
 		}
-		return judge(runImage(t.Context(), q, c, 2*time.Minute, 0))
+		return judge(runImage(t.Context(), q, c, 2*time.Minute, time.Minute))
 	})
 }
 

@@ -228,9 +228,13 @@ int main(int argc, char **argv) {
 	register long r10 __asm__("r10") = 0, r8 __asm__("r8") = 0, r12 __asm__("r12") = (long)watch;
 	static char stack[256] __attribute__((aligned(16)));
 	long tid;
+	sigset_t all, old;
+	sigfillset(&all);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8); // the watchdog's for ever
 	__asm__ volatile("syscall; test %%eax,%%eax; jne 1f; jmp *%%r12; 1:" : "=a"(tid)
 		: "a"(SYS_clone), "D"(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM), "S"(stack + 240), "d"(0L), "r"(r10), "r"(r8), "r"(r12)
 		: "rcx", "r11", "memory", "cc");
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
 	pthread_t t;
 	for (long i = 1; i < THREADS; i++)
 		pthread_create(&t, NULL, fuzz, (void *)i);
