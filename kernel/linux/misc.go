@@ -53,7 +53,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 		ctx.FSBase = tls
 	}
 	n := p.newThread(ctx)
-	n.mask, n.name = t.mask, t.name
+	n.mask, n.name, n.policy, n.priority, n.nice = t.mask, t.name, t.policy, t.priority, t.nice
 	if flags&cloneParentSettid != 0 {
 		p.mm.put32(parentTID, uint32(n.tid))
 	}

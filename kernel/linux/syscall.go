@@ -284,25 +284,21 @@ func (p *process) call(t *thread) int64 {
 		}
 		return p.statfsNode(l, b)
 	case 140: // getpriority
-		return 20
+		return p.getpriority(t, a, b)
 	case 141: // setpriority
-		return 0
-	case 142, 144: // sched_setparam, sched_setscheduler
-		return 0
+		return p.setpriority(t, a, b, d)
+	case 142: // sched_setparam
+		return p.schedSet(t, a, 0, b, true)
 	case 143: // sched_getparam
-		if !p.mm.put32(b, 0) {
-			return neg(vfs.EFAULT)
-		}
-		return 0
+		return p.schedParam(t, a, b)
+	case 144: // sched_setscheduler
+		return p.schedSet(t, a, b, d, false)
 	case 145: // sched_getscheduler
-		return 0
+		return p.schedPolicy(t, a)
 	case 146, 147: // sched_get_priority_max, sched_get_priority_min
-		return 0
+		return schedPriority(a, t.nr == 146)
 	case 148: // sched_rr_get_interval
-		if !p.putTime(b, timeSlice) {
-			return neg(vfs.EFAULT)
-		}
-		return 0
+		return p.schedInterval(t, a, b)
 	case 149: // mlock
 		return p.mlock(a, b, 0, true)
 	case 150: // munlock
@@ -436,7 +432,11 @@ func (p *process) call(t *thread) int64 {
 		t.robustList = a
 		return 0
 	case 274: // get_robust_list
-		if !p.mm.put64(b, t.robustList) || !p.mm.put64(d, 24) {
+		to := p.threadOf(t, a)
+		if to == nil {
+			return neg(vfs.ESRCH)
+		}
+		if !p.mm.put64(b, to.robustList) || !p.mm.put64(d, 24) {
 			return neg(vfs.EFAULT)
 		}
 		return 0

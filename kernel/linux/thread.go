@@ -41,6 +41,9 @@ type thread struct {
 	urgent     bool   // it runs because its wait ended
 	left       uint64 // nanoseconds of its slice that it has not had
 	cpu        cpuTime
+	policy     uint32
+	priority   uint32
+	nice       int32
 	next, prev *thread // ring of all threads
 
 	mask        uint64 // signal n is bit n-1
