@@ -3,6 +3,7 @@ package zfsmod
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -287,3 +288,78 @@ func openFile(t testing.TB, img string) (*FileSystem, func()) {
 }
 
 var _ fs.FS = (*FileSystem)(nil)
+
+// TestDatasets has several file systems in a pool.
+func TestDatasets(t *testing.T) {
+	a := fsmodtest.File("srv/a", "in the dataset", 0o600)
+	name := func(path string) tree.Entry {
+		e := a
+		e.Path, e.HardLink, e.Source = path, a.Path, nil
+		return e
+	}
+	tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755}, tree.Entry{Path: "srv", Mode: fs.ModeDir | 0o700},
+		a, fsmodtest.File("top", "in the pool", 0o644), name("srv/again"), name("twice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	props := map[string]string{"mountpoint": "/", "canmount": "noauto", "org:note": "hello"}
+	c := Config{Compat: "legacy-23", Pool: "osv", Bootfs: "osv/data", Datasets: []Dataset{
+		{Name: "osv", Properties: props}, {Name: "osv/data", Path: "/srv", Properties: map[string]string{"mountpoint": "/srv", "compression": "gzip-9"}},
+		{Name: "osv/data/empty"},
+	}}
+	img := poolFile(t, c, tr, "lzjb")
+	o, close := openFile(t, img)
+	defer close()
+	list, err := o.Pool.Datasets()
+	if err != nil || len(list) != 3 || list[1].Name != "osv/data" || list[1].Props["mountpoint"] != "/srv" || list[0].Props["org:note"] != "hello" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if b, err := o.Pool.Bootfs(); err != nil || b != "osv/data" {
+		t.Errorf("bootfs %q, %v", b, err)
+	}
+	for name, want := range map[string]string{"srv/a": "in the dataset", "srv/again": "in the dataset", "twice": "in the dataset", "top": "in the pool"} {
+		if b, err := fs.ReadFile(o, name); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if _, err := fs.Stat(o, "srv/empty"); err != nil {
+		t.Error(err)
+	}
+	zdb(t, img, "osv")
+	f := startFuse(t)
+	f.zpool("import", "-d", filepath.Dir(img), "-R", t.TempDir(), "osv")
+	defer f.zpool("export", "osv")
+	if got := f.zfs("get", "-H", "-o", "name,property,value", "mountpoint,canmount,compression,org:note", "osv/data", "osv"); !strings.Contains(got, "osv/data\tcompression\tgzip-9") || !strings.Contains(got, "osv\tcanmount\tnoauto") || !strings.Contains(got, "osv\torg:note\thello") {
+		t.Error(got)
+	}
+	if got := f.zpool("get", "bootfs", "osv"); !strings.Contains(got, "osv/data") {
+		t.Error(got)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755}, fsmodtest.File("f", "f", 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		c    Config
+		says string
+	}{
+		{Config{Compat: "solaris"}, "openzfs-2.1"},
+		{Config{Ashift: 8}, "ashift 8"},
+		{Config{Pool: "1st"}, "is no name"},
+		{Config{Bootfs: "firstlight/x"}, "no dataset"},
+		{Config{Datasets: []Dataset{{Name: "firstlight/a/b"}}}, "firstlight/a"},
+		{Config{Datasets: []Dataset{{Name: "firstlight/a", Path: "f"}}}, "not there"},
+		{Config{Datasets: []Dataset{{Name: "firstlight", Properties: map[string]string{"canmount": "maybe"}}}}, "noauto"},
+		{Config{Datasets: []Dataset{{Name: "firstlight", Properties: map[string]string{"colour": "red"}}}}, "colour"},
+		{Config{Datasets: []Dataset{{Name: "firstlight", Properties: map[string]string{"mountpoint": "here"}}}}, "begins with /"},
+		{Config{Size: 1 << 20}, "needs 67108864 bytes"},
+	} {
+		_, err := tt.c.Write(t.Context(), &fsmodtest.Memory{}, tr, fsmod.Options{})
+		if !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%+v: %v, want %q", tt.c, err, tt.says)
+		}
+	}
+}

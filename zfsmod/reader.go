@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 	"github.com/firstlight-boot/firstlight/zfsmod/read"
 )
 
-// FileSystem is the file systems of an open pool: the first, and those below it in folders of their names.
+// FileSystem is the file systems of an open pool as one tree.
 type FileSystem struct {
 	*tree.Tree
 	Pool *read.Pool
@@ -34,21 +35,18 @@ func Open(r io.ReaderAt, size int64) (*FileSystem, error) {
 		return nil, wrap(err)
 	}
 	var entries []tree.Entry
-	for _, d := range list {
-		if d.Snapshot {
+	for i, at := range places(p.Name, list) {
+		if at == "" {
 			continue
 		}
-		at := strings.TrimPrefix(strings.TrimPrefix(d.Name, p.Name), "/")
-		if at == "" {
-			at = "."
-		}
-		more, err := Entries(p, d, at)
+		more, err := Entries(p, list[i], at)
 		if err != nil {
 			return nil, wrap(err)
 		}
-		// What the parent has where this one is mounted is hidden by it.
-		if at != "." {
-			entries = slices.DeleteFunc(entries, func(e tree.Entry) bool { return e.Path == at || within(at, e.Path) })
+		// What was there is hidden by what is mounted on it, and what leads there is made.
+		entries = slices.DeleteFunc(entries, func(e tree.Entry) bool { return e.Path == at || within(at, e.Path) })
+		for up := path.Dir(at); at != "." && !slices.ContainsFunc(entries, func(e tree.Entry) bool { return e.Path == up }); up = path.Dir(up) {
+			entries = append(entries, tree.Entry{Path: up, Mode: fs.ModeDir | 0o755, ModTime: more[0].ModTime})
 		}
 		entries = append(entries, more...)
 	}
@@ -57,6 +55,37 @@ func Open(r io.ReaderAt, size int64) (*FileSystem, error) {
 		return nil, fmt.Errorf("%w: %w", fsmod.ErrDamaged, err)
 	}
 	return &FileSystem{t, p}, nil
+}
+
+// places tells where in the tree each dataset is: the pool's own at its root, the others where they would be mounted, seen from
+// the mount point of that; if that is nowhere below, by their names. Snapshots have no place. Parents come before children.
+func places(pool string, list []read.Dataset) []string {
+	points := map[string]string{}
+	at := make([]string, len(list))
+	for i, d := range list {
+		if d.Snapshot {
+			continue
+		}
+		point, set := d.Props["mountpoint"]
+		if !set {
+			point = "/" + d.Name
+			if up, ok := points[path.Dir(d.Name)]; ok && d.Name != pool {
+				point = path.Join(up, path.Base(d.Name))
+			}
+		}
+		points[d.Name] = point
+		if d.Name == pool {
+			at[i] = "."
+			continue
+		}
+		root := strings.TrimSuffix(points[pool], "/")
+		if rel, ok := strings.CutPrefix(path.Clean(point), root+"/"); ok && root != "none" && root != "legacy" && rel != "" {
+			at[i] = rel
+		} else {
+			at[i] = strings.TrimPrefix(d.Name, pool+"/")
+		}
+	}
+	return at
 }
 
 // wrap says what kind of error it is in fsmod's words.
@@ -112,20 +141,20 @@ type lister struct {
 
 const maxDepth = 2048
 
-func (l *lister) add(object uint64, path string, depth int) error {
+func (l *lister) add(object uint64, name string, depth int) error {
 	o, s, err := l.f.File(object)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	e := found{Entry: tree.Entry{Path: path, UID: s.UID, GID: s.GID, ModTime: time.Unix(s.Sec, s.Nsec).UTC()}, object: object, links: s.Links}
+	e := found{Entry: tree.Entry{Path: name, UID: s.UID, GID: s.GID, ModTime: time.Unix(s.Sec, s.Nsec).UTC()}, object: object, links: s.Links}
 	if e.Mode, err = fileMode(s.Mode); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	switch {
 	case e.Mode.IsRegular():
 		e.Size = s.Size
 		if e.Size > 0 {
-			e.Source = func() (io.ReadCloser, error) { return &content{o: o, size: s.Size, path: path}, nil }
+			e.Source = func() (io.ReadCloser, error) { return &content{o: o, size: s.Size, path: name}, nil }
 		}
 	case e.Mode&fs.ModeSymlink != 0:
 		e.Link = s.Link
@@ -133,26 +162,26 @@ func (l *lister) add(object uint64, path string, depth int) error {
 		e.Major, e.Minor = devNumbers(s.Rdev, l.version)
 	}
 	if e.Xattrs, err = l.xattrs(&s); err != nil {
-		return fmt.Errorf("extended attributes of %s: %w", path, err)
+		return fmt.Errorf("extended attributes of %s: %w", name, err)
 	}
 	l.list = append(l.list, e)
 	if !e.Mode.IsDir() {
 		return nil
 	}
 	if other, ok := l.names[object]; ok {
-		return fmt.Errorf("%w: %s and %s are one folder", read.ErrDamaged, other, path)
+		return fmt.Errorf("%w: %s and %s are one folder", read.ErrDamaged, other, name)
 	}
-	l.names[object] = path
+	l.names[object] = name
 	if depth > maxDepth {
 		return fmt.Errorf("%w: folders lie %d deep in each other", read.ErrUnsupported, depth)
 	}
-	return l.f.Names(o, func(name string, child uint64, _ uint32) error {
-		if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
-			return fmt.Errorf("%w: %s has an entry %q", read.ErrDamaged, path, name)
+	return l.f.Names(o, func(base string, child uint64, _ uint32) error {
+		if base == "" || base == "." || base == ".." || strings.Contains(base, "/") {
+			return fmt.Errorf("%w: %s has an entry %q", read.ErrDamaged, name, base)
 		}
-		full := name
-		if path != "." {
-			full = path + "/" + name
+		full := base
+		if name != "." {
+			full = name + "/" + base
 		}
 		return l.add(child, full, depth+1)
 	})

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
@@ -18,13 +19,20 @@ import (
 // Config says what kind of pool to write. The zero value is every default.
 type Config struct {
 	// Compat names who shall read the pool: openzfs-2.1 (the default), osv, freebsd9 or legacy-23.
-	Compat string
+	Compat string `yaml:"compat"`
 	// Pool is its name; empty is "firstlight", or "osv" for osv.
-	Pool string
-	// Ashift is the base-2 logarithm of the smallest block, 9 to 16; 0 is 9.
-	Ashift uint
-	// Free is the least room that is left for more, in bytes.
-	Free int64
+	Pool string `yaml:"pool"`
+	// Ashift is the base-2 logarithm of the smallest block, 9 to 16; 0 is 9, which makes the smallest images.
+	Ashift uint `yaml:"ashift"`
+	// Size is that of the whole, in bytes; 0 is what is needed, with Free. It is rounded up to 256 KiB.
+	Size int64 `yaml:"-"`
+	// Free is the least room that is left for more, in bytes. An eighth of what is used is left in any case, as ZFS needs some
+	// itself, and no pool is smaller than 64 MiB.
+	Free int64 `yaml:"-"`
+	// Datasets are the file systems, if there are more than one or they have properties.
+	Datasets []Dataset `yaml:"datasets"`
+	// Bootfs names the dataset that boot loaders take; empty is none.
+	Bootfs string `yaml:"bootfs"`
 }
 
 // compat is what a group of readers understands.
@@ -60,9 +68,27 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	}
 	if c.Pool == "" {
 		c.Pool = "firstlight"
+		if name == "osv" {
+			c.Pool = "osv"
+		}
+	}
+	if name == "osv" && c.Datasets == nil { // as OSv's own scripts make them
+		props := map[string]string{"mountpoint": "/", "canmount": "noauto"}
+		c.Datasets = []Dataset{{Name: c.Pool, Properties: props},
+			{Name: c.Pool + "/zfs", Properties: map[string]string{"mountpoint": "/zfs", "canmount": "noauto", "relatime": "on"}}}
 	}
 	if c.Ashift == 0 {
 		c.Ashift = 9
+	}
+	if c.Ashift < 9 || c.Ashift > format.MaxAshift {
+		return res, fmt.Errorf("%w: ashift %d: it is 9 to %d", fsmod.ErrUnsupported, c.Ashift, format.MaxAshift)
+	}
+	root, all, err := c.datasets(t)
+	if err != nil {
+		return res, err
+	}
+	if c.Bootfs != "" && !slices.ContainsFunc(all, func(d *dataset) bool { return d.name == c.Bootfs }) {
+		return res, fmt.Errorf("%w: bootfs is %s, which is no dataset", fsmod.ErrUnsupported, c.Bootfs)
 	}
 	w := &writer{ctx: ctx, w: to, ashift: c.Ashift, txg: poolTxg, meta: format.CompressLZJB, copies: 2, dev: k.dev}
 	if k.lz4 {
@@ -75,31 +101,44 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 		}
 	}
 	res.Entries = len(t.Entries)
-	w.slab = slabShift(res.ContentBytes + c.Free)
+	w.slab = slabShift(max(c.Size, res.ContentBytes+c.Free))
 	p := newPackers(codec, format.ChecksumFletcher4, recordSize)
 	defer p.close()
 	done := int64(0)
-	root := &dataset{name: c.Pool, tree: t}
-	if codec != format.CompressOff {
-		root.props = []zap.Entry{zap.Number("compression", uint64(codec))}
+	if codec != format.CompressOff && !slices.ContainsFunc(root.props, func(e zap.Entry) bool { return e.Name == "compression" }) {
+		root.props = append(root.props, zap.Number("compression", uint64(codec)))
 	}
-	root.bp, err = w.fileSystem(t, k.version >= versionSA, p, func(n int64) {
-		done += n
-		if o.Progress != nil {
-			o.Progress(done, res.ContentBytes)
+	seed := sha256.New()
+	var bootfs *dataset
+	for _, d := range all {
+		d.bp, err = w.fileSystem(d.tree, k.version >= versionSA, p, func(n int64) {
+			done += n
+			if o.Progress != nil {
+				o.Progress(done, res.ContentBytes)
+			}
+		})
+		if err != nil {
+			return res, err
 		}
-	})
-	if err != nil {
-		return res, err
+		d.space = w.count
+		w.count = space{}
+		res.StoredBytes += int64(d.space.used)
+		seed.Write(d.bp[:])
+		if d.name == c.Bootfs {
+			bootfs = d
+		}
 	}
-	root.space = w.count
-	res.StoredBytes = int64(w.count.used)
+	fmt.Fprint(seed, c, k, codec)
 	created := uint64(max(t.Entries[0].ModTime.Unix(), 0))
-	pool := &pool{writer: w, name: c.Pool, version: k.version, lz4: k.lz4, path: "/dev/" + c.Pool, root: root, created: created,
-		seed:  sha256.Sum256(append(root.bp[:], fmt.Sprint(c, k, codec)...)),
-		extra: func(end int64) int64 { return end + max(c.Free, end/8) }}
-	size, err := pool.write()
-	res.Bytes = size
+	pool := &pool{writer: w, name: c.Pool, version: k.version, lz4: k.lz4, path: "/dev/" + c.Pool, root: root, bootfs: bootfs,
+		created: created, seed: [32]byte(seed.Sum(nil)),
+		extra: func(end int64) int64 { return max(c.Size, end+max(c.Free, end/8)) }}
+	if name == "osv" {
+		pool.path, pool.disk = "/dev/vblk0.1", true
+	}
+	if res.Bytes, err = pool.write(); err == nil && c.Size > 0 && res.Bytes-c.Size >= format.LabelSize {
+		err = fmt.Errorf("%w: the pool needs %d bytes, and its size is to be %d", fsmod.ErrUnsupported, res.Bytes, c.Size)
+	}
 	return res, err
 }
 
