@@ -62,7 +62,7 @@ func (e *Encoder) choose(src []byte, lo, hi int, learn bool) {
 				if prev.match == 0 {
 					lit = prev.lit + 1
 				}
-				price := prev.price + e.lit[src[at-1]] + e.prices.literals(lit) - e.prices.literals(lit-1)
+				price := prev.price + e.lit[src[at-1]] + e.another(lit)
 				if price <= n.price {
 					n.price, n.match, n.off, n.lit = price, 0, 0, lit
 				}

@@ -7,6 +7,7 @@ type prices struct {
 	offset   [32]int32 // the same
 	matchLen [maxSymbols]int32
 	match    [256]int32 // by length, as far as it goes
+	more     [64]int32  // by literals without a match: what their length costs more than that of one less
 
 	lits  [256]uint32
 	codes counts
@@ -75,6 +76,9 @@ func (p *prices) update() {
 		p.lit[i] = min(max(p.lit[i], one), maxHuffman*one)
 	}
 	weigh(p.litLen[:], p.codes[litLengths][:36], litBits[:])
+	for n := 1; n < len(p.more); n++ {
+		p.more[n] = p.litLen[litCodes[n]] - p.litLen[litCodes[n-1]]
+	}
 	weigh(p.offset[:], p.codes[offsets][:32], nil)
 	for i := range p.offset {
 		p.offset[i] += int32(i) * one
@@ -102,8 +106,13 @@ func (p *prices) add(lits []byte, match, value uint32) {
 	p.codes[matchLengths][matchCode(match)]++
 }
 
-// literals returns what the length of n literals costs.
-func (p *prices) literals(n uint32) int32 { return p.litLen[litCode(n)] }
+// another returns what the length of n literals costs more than that of one less.
+func (p *prices) another(n uint32) int32 {
+	if n < uint32(len(p.more)) {
+		return p.more[n]
+	}
+	return p.litLen[litCode(n)] - p.litLen[litCode(n-1)]
+}
 
 // again makes prices of the sequences that were chosen for in.
 func (p *prices) again(in []byte, list []seq, last recent) {

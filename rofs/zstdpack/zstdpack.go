@@ -17,8 +17,8 @@ const (
 	MaxLen = 1 << 20
 )
 
-// An Encoder compresses one piece after the other. It serves one call at a time, and keeps 16 bytes for each byte of the largest
-// piece that it has compressed, and some 10 MB.
+// An Encoder compresses one piece after the other. It serves one call at a time, and keeps 13 bytes for each byte of the largest
+// piece that it has compressed, and a few MB.
 type Encoder struct {
 	finder
 	parser
@@ -35,25 +35,26 @@ type Encoder struct {
 	treed  bool       // there is one to repeat
 }
 
-// efforts are what levels take: how many places are compared with each, the length of a match that is taken without looking for more,
-// and how often a block is gone through.
-var efforts = [...]struct{ depth, nice, passes int }{
-	{2, 32, 1}, {3, 32, 1}, {4, 32, 1}, {4, 48, 1}, // 6 to 9
-	{4, 64, 1}, {5, 64, 1}, {6, 64, 1}, {6, 96, 1}, {8, 96, 1}, {8, 128, 1}, {10, 192, 1}, {12, 256, 1}, {14, 256, 1}, // 10 to 18
-	{16, 256, 1}, {24, 256, 2}, {64, 512, 2}, {255, 1024, 2}, // 19 to 22
-}
-
 // The levels that there are: the numbers are those of zstd, whose lower levels make longer frames much faster.
 const (
 	MinLevel = 6
-	MaxLevel = MinLevel + len(efforts) - 1
+	MaxLevel = 22
 )
+
+// efforts are what levels take, each up to the next: how many places are compared with each, the length of a match that is taken
+// without looking for more, and how often a block is gone through.
+var efforts = [...]struct{ level, depth, nice, passes int }{
+	{6, 2, 32, 1}, {9, 3, 64, 1}, {12, 4, 64, 1}, {16, 6, 96, 1}, {19, 8, 96, 1}, {20, 16, 256, 1}, {21, 32, 256, 2}, {22, 255, 1024, 2},
+}
 
 // New returns an Encoder of a level, from MinLevel to MaxLevel.
 func New(level int) *Encoder {
 	e := &Encoder{out: make([]byte, maxBlock+1024)}
-	f := &efforts[min(max(level, MinLevel), MaxLevel)-MinLevel]
-	e.depth, e.nice, e.passes = f.depth, f.nice, f.passes
+	for _, f := range efforts {
+		if f.level <= max(level, MinLevel) {
+			e.depth, e.nice, e.passes = f.depth, f.nice, f.passes
+		}
+	}
 	return e
 }
 
@@ -225,7 +226,7 @@ func (e *Encoder) literals(out []byte, limit int) []byte {
 			head = 5
 		}
 	}
-	extra := head + 6*(streams/4)
+	extra := head + 6*(streams/4) + streams // each ends in a byte of its own
 	h := &e.huff[1]
 	if e.treed {
 		if v := e.huff[0].cost(&counts); v >= 0 && v/8+extra < best {
