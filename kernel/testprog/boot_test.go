@@ -99,6 +99,8 @@ type vmSpec struct {
 	memory int64 // bytes; 0 is the default
 	extra  string
 	align  string // as fsmod.Options.AlignExec
+
+	counting bool // time is counted in instructions, so that all of it is exact
 }
 
 // ended is how a boot ended.
@@ -120,7 +122,11 @@ func boot(t *testing.T, s vmSpec) ended {
 	t.Helper()
 	q := emulator(t)
 	img := makeImage(t, s)
-	e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}, 2*time.Minute, 0)
+	cfg := qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}
+	if s.counting {
+		cfg.Counting = &qemu.Counting{}
+	}
+	e, err := runImage(t.Context(), q, cfg, 2*time.Minute, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,7 @@ const (
 	fVersion
 	fUptime
 	fLoadavg
+	fInterrupts
 	fGlobalStat
 	fFilesystems
 	fOsrelease
@@ -106,6 +107,7 @@ var items = [...]item{
 	{dRoot, fVersion, "version", fileMode},
 	{dRoot, fUptime, "uptime", fileMode},
 	{dRoot, fLoadavg, "loadavg", fileMode},
+	{dRoot, fInterrupts, "interrupts", fileMode},
 	{dRoot, fGlobalStat, "stat", fileMode},
 	{dRoot, fFilesystems, "filesystems", fileMode},
 	{dRoot, fMountsLink, "mounts", linkMode},
@@ -273,6 +275,9 @@ func (n *node) text(t *vfs.Text) {
 		t.Str(" 0.00\n")
 	case fLoadavg:
 		t.Str("0.00 0.00 0.00 1/1 1\n")
+	case fInterrupts:
+		timer, device := ring0.Interrupts()
+		t.Str("           CPU0\n DEV: ").DecPad(device, 10).Str("   Devices\n LOC: ").DecPad(timer, 10).Str("   Local timer interrupts\n")
 	case fGlobalStat:
 		t.Str("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nbtime ")
 		t.Dec((ring0.Walltime() - ring0.Nanotime()) / 1e9).Str("\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n")

@@ -1,0 +1,24 @@
+package testprog
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+)
+
+// TestScheduling runs where a nanosecond is an instruction and a halted processor's time passes at once: what the program
+// checks about time is exact, however busy the host is.
+func TestScheduling(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "sched", filepath.Join(dir, "sched"))
+	e := boot(t, vmSpec{dir: dir, args: []string{"/sched"}, counting: true})
+	if e.how != abi.EndExited || e.code != 0 {
+		t.Error(e)
+	}
+	const want = "sleep idle alone shares wakers signals adds"
+	if got := strings.Join(okLines(e.console), " "); got != want {
+		t.Errorf("passed %q, want %q\n%v", got, want, e)
+	}
+}
