@@ -22,3 +22,13 @@ func TestScheduling(t *testing.T) {
 		t.Errorf("passed %q, want %q\n%v", got, want, e)
 	}
 }
+
+// TestFrames returns from signals that nobody sent, by frames of the program's making.
+func TestFrames(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "frames", filepath.Join(dir, "frames"))
+	e := boot(t, vmSpec{dir: dir, args: []string{"/frames"}})
+	if e.how != abi.EndExited || e.code != 0 || strings.Join(okLines(e.console), " ") != "frames" {
+		t.Error(e)
+	}
+}

@@ -208,23 +208,41 @@ func nilPointer() (err error) {
 	return fmt.Errorf("%d", 1/zero)
 }
 
-// preempt needs SIGURG: the loop calls nothing.
+// preempt needs SIGURG: the loops call nothing. They stop neither the collector nor a ticker, on one P or two.
 func preempt() error {
-	var stop atomic.Bool
-	done := make(chan int)
-	go func() {
-		n := 0
-		for !stop.Load() {
-			n++
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for procs := 1; procs <= 2; procs++ {
+		runtime.GOMAXPROCS(procs)
+		var stop atomic.Bool
+		done := make(chan int)
+		for range 2 {
+			go func() {
+				n := 0
+				for !stop.Load() {
+					n++
+				}
+				done <- n
+			}()
 		}
-		done <- n
-	}()
-	runtime.Gosched()
-	for range 3 {
-		runtime.GC()
+		runtime.Gosched()
+		for range 3 {
+			runtime.GC()
+		}
+		ticker := time.NewTicker(5 * time.Millisecond)
+		start := time.Now()
+		for range 4 {
+			<-ticker.C
+		}
+		ticker.Stop()
+		took := time.Since(start)
+		stop.Store(true)
+		if <-done == 0 || <-done == 0 {
+			return errors.New("a loop had no turn")
+		}
+		if took > 5*time.Second {
+			return fmt.Errorf("four ticks of 5 ms took %v", took)
+		}
 	}
-	stop.Store(true)
-	<-done
 	return nil
 }
 
