@@ -17,12 +17,12 @@ import (
 // Dataset is a file system of a pool.
 type Dataset struct {
 	// Name is the whole name, which starts with the pool's: "osv/zfs".
-	Name string `yaml:"name"`
+	Name string
 	// Path is the folder of the tree whose content the file system holds, which the others then lack; empty is none, but for the
 	// pool's own file system, which has all that no other has.
-	Path string `yaml:"path"`
+	Path string
 	// Properties are as zfs set takes them: mountpoint, canmount, compression, atime and so on. Those with a colon are the user's.
-	Properties map[string]string `yaml:"properties"`
+	Properties map[string]string
 }
 
 // words are the values of properties that are words, as numbers (zfs_prop.c, zio_compress.h, zio_checksum.h).

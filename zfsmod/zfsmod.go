@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,20 +20,20 @@ import (
 // Config says what kind of pool to write. The zero value is every default.
 type Config struct {
 	// Compat names who shall read the pool: openzfs-2.1 (the default), osv, freebsd9 or legacy-23.
-	Compat string `yaml:"compat"`
+	Compat string
 	// Pool is its name; empty is "firstlight", or "osv" for osv.
-	Pool string `yaml:"pool"`
+	Pool string
 	// Ashift is the base-2 logarithm of the smallest block, 9 to 16; 0 is 9, which makes the smallest images.
-	Ashift uint `yaml:"ashift"`
+	Ashift uint
 	// Size is that of the whole, in bytes; 0 is what is needed, with Free. It is rounded up to 256 KiB.
-	Size int64 `yaml:"-"`
+	Size int64
 	// Free is the least room that is left for more, in bytes. An eighth of what is used is left in any case, as ZFS needs some
 	// itself, and no pool is smaller than 64 MiB.
-	Free int64 `yaml:"-"`
+	Free int64
 	// Datasets are the file systems, if there are more than one or they have properties.
-	Datasets []Dataset `yaml:"datasets"`
+	Datasets []Dataset
 	// Bootfs names the dataset that boot loaders take; empty is none.
-	Bootfs string `yaml:"bootfs"`
+	Bootfs string
 }
 
 // compat is what a group of readers understands.
@@ -49,6 +50,9 @@ var compats = map[string]compat{
 	"legacy-23":   {23, false, devFuse},
 }
 
+// Compats lists what Config.Compat can be.
+func Compats() []string { return slices.Sorted(maps.Keys(compats)) }
+
 // Write writes a pool whose file system holds t. The bytes depend on the arguments alone.
 func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod.Options) (res fsmod.Result, err error) {
 	if err := t.Validate(); err != nil {
@@ -60,7 +64,7 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	}
 	k, ok := compats[name]
 	if !ok {
-		return res, fmt.Errorf("%w: nothing is known of ZFS for %s; there are freebsd9, legacy-23, openzfs-2.1 and osv", fsmod.ErrUnsupported, name)
+		return res, fmt.Errorf("%w: nothing is known of ZFS for %q; there are %s", fsmod.ErrUnsupported, name, strings.Join(Compats(), ", "))
 	}
 	codec, err := k.codec(o)
 	if err != nil {

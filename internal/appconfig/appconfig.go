@@ -53,6 +53,25 @@ type RootFS struct {
 	ClusterSize Size     `yaml:"cluster-size"`
 	Raw         []string `yaml:"raw"`     // files to store uncompressed
 	Exclude     []string `yaml:"exclude"` // files to leave out
+	ZFS         ZFS      `yaml:"zfs"`
+}
+
+// ZFS says what kind of pool a root of the type zfs is; package zfsmod says what each means.
+type ZFS struct {
+	Compat   string    `yaml:"compat"`
+	Pool     string    `yaml:"pool"`
+	Ashift   int       `yaml:"ashift"`
+	Size     Size      `yaml:"size"`
+	Free     Size      `yaml:"free"`
+	Bootfs   string    `yaml:"bootfs"`
+	Datasets []Dataset `yaml:"datasets"`
+}
+
+// Dataset is a file system of a pool.
+type Dataset struct {
+	Name       string            `yaml:"name"`
+	Path       string            `yaml:"path"`
+	Properties map[string]string `yaml:"properties"`
 }
 
 // Budgets are limits of a boot.
@@ -166,9 +185,18 @@ func checkKeys(n ast.Node, t reflect.Type, where string) error {
 		if i < 0 {
 			return fmt.Errorf("line %d: unknown key %q; known are %s", v.Key.GetToken().Position.Line, where+key, strings.Join(keys(t), ", "))
 		}
-		if ft := t.Field(i).Type; ft.Kind() == reflect.Struct {
+		switch ft := t.Field(i).Type; {
+		case ft.Kind() == reflect.Struct:
 			if err := checkKeys(v.Value, ft, where+key+"."); err != nil {
 				return err
+			}
+		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+			if list, ok := v.Value.(*ast.SequenceNode); ok {
+				for _, e := range list.Values {
+					if err := checkKeys(e, ft.Elem(), where+key+"."); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}

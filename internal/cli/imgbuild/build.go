@@ -32,6 +32,7 @@ type buildOptions struct {
 	raw, exclude []string
 	place        placement
 	osv          osvOptions
+	zfs          zfsOptions
 	manifest     manifestOptions
 	noKernel     bool
 	kernel       string
@@ -64,6 +65,7 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	o.osv.flags(cmd)
 	f.BoolVar(&o.ramfs, "ramfs", false, "root is a RAM file system")
 	f.StringVar(&o.fs, "fs", "", "root is the file system of this `MODULE`: "+strings.Join(fsmod.Names(), ", "))
+	o.zfs.flags(cmd)
 	f.StringVar(&o.compress, "compress", "", "compress the root, with a `CODEC[:LEVEL]` if named: "+strings.Join(allCodecs(), ", ")+" or none")
 	f.Lookup("compress").NoOptDefVal = string(appconfig.CompressDefault)
 	f.Var(&o.clusterSize, "cluster-size", "content bytes compressed together, as 64K")
@@ -360,6 +362,9 @@ func (o *buildOptions) planRoot(p *plan, c *appconfig.RootFS) error {
 		return err
 	}
 	m, err := fsmod.Lookup(name)
+	if err == nil {
+		m, err = o.zfs.module(m, &c.ZFS, o.flavour)
+	}
 	if err != nil {
 		return err
 	}

@@ -268,7 +268,7 @@ func TestBadApps(t *testing.T) {
 		"non-UTF-8":        {map[string]string{"a\xff*": s}, nil, []string{"UTF-8"}},
 		"parameters":       {map[string]string{"a*": s}, []string{"--env", "X=" + strings.Repeat("x", 9000)}, []string{"too large"}},
 		"ramfs":            {map[string]string{"a*": s}, []string{"--ramfs", "--compress=xz"}, []string{"ramfs", "available: gzip, zstd, lz4"}},
-		"fs":               {map[string]string{"a*": s}, []string{"--fs", "zfs"}, []string{"zfs", "available: ", "rofs"}},
+		"fs":               {map[string]string{"a*": s}, []string{"--fs", "ntfs"}, []string{"zfs", "available: ", "rofs"}},
 		"codec":            {map[string]string{"a*": s}, []string{"--compress=lzma"}, []string{"lzma", "available: lz4, lz4hc, zstd"}},
 		"no levels":        {map[string]string{"a*": s}, []string{"--compress=lz4:3"}, []string{"lz4", "no levels"}},
 		"level":            {map[string]string{"a*": s}, []string{"--compress=zstd:99"}, []string{"level 99", "1 to 22"}},

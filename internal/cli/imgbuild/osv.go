@@ -60,6 +60,10 @@ func (o *osvOptions) checkFlags(cmd *cobra.Command, flavour, module string) erro
 		if module == "rofs1" || module == "bootfs" {
 			return usagef("only OSv has a driver for %s: it needs --flavour %s, or --no-kernel for the file system alone", module, image.FlavourOSv)
 		}
+		if first(flavour, image.FlavourNative) == image.FlavourNative && module != "rofs" && module != "ramfs" {
+			return usagef("Firstlight's kernel has no driver for %s: take --rofs or --ramfs, --kernel FILE with --flavour %s or %s, or --no-kernel for the file system alone",
+				module, image.FlavourLinux, image.FlavourOSv)
+		}
 		return nil
 	}
 	for _, name := range osvNoPlace {

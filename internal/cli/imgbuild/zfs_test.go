@@ -1,0 +1,64 @@
+package imgbuild
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestZFS makes pools by flags and by imgbuild.yaml, and has every command read them.
+func TestZFS(t *testing.T) {
+	dir := t.TempDir()
+	app := filepath.Join(dir, "app")
+	if err := os.MkdirAll(filepath.Join(app, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"data/f": strings.Repeat("some text\n", 30000), "top": "top\n",
+		"imgbuild.yaml": `rootfs:
+  type: zfs
+  compress: true
+  zfs:
+    compat: freebsd9
+    pool: tank
+    free: 20M
+    bootfs: tank/data
+    datasets:
+      - name: tank
+        properties: {mountpoint: /}
+      - name: tank/data
+        path: data
+        properties: {atime: off}
+`} {
+		if err := os.WriteFile(filepath.Join(app, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := filepath.Join(dir, "tank.img")
+	run := func(want int, args ...string) string {
+		t.Helper()
+		stdout, stderr := imgbuild(t, want, args...)
+		return stdout + stderr
+	}
+	if out := run(0, "--no-kernel", "-o", img, app); !strings.Contains(out, "zfs, lzjb") {
+		t.Error(out)
+	}
+	run(0, "verify", img)
+	run(0, "diff", img, app)
+	if out := run(0, "cat", img, "/data/f"); out != strings.Repeat("some text\n", 30000) {
+		t.Errorf("%.200q", out)
+	}
+	rofs := filepath.Join(dir, "tank.rofs")
+	run(0, "convert", img, rofs, "--to", "rofs")
+	run(0, "diff", img, rofs)
+	if out := run(2, "--fs", "zfs", "-o", img, app); !strings.Contains(out, "has no driver for zfs") {
+		t.Error(out)
+	}
+	if out := run(2, "--rofs", "--zfs-compat", "osv", "--no-kernel", "-o", img, app); !strings.Contains(out, "--zfs-compat") {
+		t.Error(out)
+	}
+	if out := run(2, "--no-kernel", "--zfs-compat", "sun", "-o", img, app); !strings.Contains(out, "freebsd9, legacy-23") {
+		t.Error(out)
+	}
+}
