@@ -100,7 +100,8 @@ func (b *bench) fileSystems() error {
 			}
 		}
 		var x, y built
-		for range row.runs {
+		for i := range row.runs {
+			doing("%s: run %d of %d", row.name, i+1, row.runs)
 			if err := x.build(image, row.ours); err != nil {
 				return err
 			}
@@ -117,18 +118,26 @@ func (b *bench) fileSystems() error {
 		}
 		fmt.Printf("%-15s memory     %s\n", "", against(float64(x.peak)/mib, float64(row.memory)))
 	}
+	doing("a million files")
 	if err := b.million(); err != nil {
 		return err
 	}
+	doing("ramfs")
 	if err := b.ramfs(); err != nil {
 		return err
 	}
 	for _, o := range []rofs.Options{{ClusterSize: 64 << 10}, {ClusterSize: 128 << 10}} {
+		doing("reads %dK", o.ClusterSize>>10)
 		if err := b.reads(root, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// doing says on standard error what is measured now, with the time: all of it takes ten minutes.
+func doing(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
 // against is a figure beside the most that it should be.
