@@ -220,3 +220,41 @@ func below(dir, p string) string {
 	}
 	return p[len(dir)+1:]
 }
+
+// inherit sets how the content of d and of those below it is stored: as their properties say, else as that of the dataset above.
+func (d *dataset) inherit(from contentProps, k compat) error {
+	for _, e := range d.props {
+		if e.IntLen != 8 {
+			continue
+		}
+		v := int(e.Ints[0])
+		switch e.Name {
+		case "compression":
+			if v == format.CompressOn {
+				if v = format.CompressLZJB; k.lz4 {
+					v = format.CompressLZ4
+				}
+			}
+			if v == format.CompressLZ4 && !k.lz4 {
+				return fmt.Errorf("%w: dataset %s is to be compressed by lz4, which this pool's readers do not know", fsmod.ErrUnsupported, d.name)
+			}
+			from.codec = v
+		case "checksum":
+			if v == format.ChecksumOn {
+				v = format.ChecksumFletcher4
+			}
+			from.checksum = v
+		case "recordsize":
+			from.record = v
+		case "copies":
+			from.copies = v
+		}
+	}
+	d.content = from
+	for _, c := range d.children {
+		if err := c.inherit(from, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -3,9 +3,12 @@ package zfsmod
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -362,4 +365,99 @@ func TestConfigErrors(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", tt.c, err, tt.says)
 		}
 	}
+}
+
+// sparse is the content of a file of zeros but for a text at some places.
+type sparse struct {
+	size  int64
+	texts map[int64]string
+	at    int64
+}
+
+func (s *sparse) Read(p []byte) (int, error) {
+	n := int(min(int64(len(p)), s.size-s.at))
+	if n == 0 {
+		return 0, io.EOF
+	}
+	clear(p[:n])
+	for at, text := range s.texts {
+		if from := at - s.at; from < int64(n) && from+int64(len(text)) > 0 {
+			copy(p[max(from, 0):n], text[max(-from, 0):])
+		}
+	}
+	s.at += int64(n)
+	return n, nil
+}
+
+// TestLarge has what makes tables and trees of blocks grow, stored in every way that a property can ask for.
+func TestLarge(t *testing.T) {
+	entries := []tree.Entry{{Path: ".", Mode: fs.ModeDir | 0o755}}
+	var paths []string
+	for _, props := range []string{"a", "b", "c"} {
+		entries = append(entries, tree.Entry{Path: props, Mode: fs.ModeDir | 0o755})
+		holes := fsmodtest.File(props+"/holes", "", 0o644)
+		holes.Size = 300<<20 + 1
+		holes.Source = func() (io.ReadCloser, error) {
+			return io.NopCloser(&sparse{size: holes.Size, texts: map[int64]string{0: "start", 77<<20 - 2: "over two blocks", 300<<20 - 4: "the end."[:5]}}), nil
+		}
+		noise := make([]byte, 20<<20)
+		rnd := rand.NewChaCha8([32]byte{1})
+		rnd.Read(noise)
+		entries = append(entries, holes, fsmodtest.File(props+"/noise", string(noise), 0o600))
+		paths = append(paths, props+"/holes", props+"/noise")
+	}
+	entries = append(entries, tree.Entry{Path: "many", Mode: fs.ModeDir | 0o755})
+	for i := range 20_000 {
+		entries = append(entries, fsmodtest.File(fmt.Sprintf("many/file number %d", i), "", 0o644))
+	}
+	tr, err := tree.New(entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{Pool: "large", Ashift: 12, Datasets: []Dataset{
+		{Name: "large/a", Path: "a", Properties: map[string]string{"checksum": "sha256", "compression": "gzip-9", "recordsize": "16384"}},
+		{Name: "large/b", Path: "b", Properties: map[string]string{"copies": "3", "compression": "off"}},
+		{Name: "large/c", Path: "c", Properties: map[string]string{"checksum": "fletcher2", "compression": "zle"}},
+	}}
+	img := filepath.Join(t.TempDir(), "pool.img")
+	w, err := os.Create(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Write(t.Context(), w, tr, fsmod.Options{Codec: "lz4"})
+	if err == nil {
+		err = w.Truncate(res.Bytes)
+	}
+	if cerr := w.Close(); err != nil || cerr != nil {
+		t.Fatal(err, cerr)
+	}
+	zdb(t, img, "large")
+	o, close := openFile(t, img)
+	defer close()
+	if len(o.Entries) != len(tr.Entries) {
+		t.Errorf("%d entries come back, not %d", len(o.Entries), len(tr.Entries))
+	}
+	for _, path := range paths {
+		if !equal(t, o.Lookup(path), tr.Lookup(path)) {
+			t.Errorf("%s is not what it was", path)
+		}
+	}
+}
+
+// equal compares the contents of two files.
+func equal(t *testing.T, a, b *tree.Entry) bool {
+	t.Helper()
+	sum := func(e *tree.Entry) (s [32]byte) {
+		r, err := e.Source()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, r); err != nil {
+			t.Fatal(err)
+		}
+		return [32]byte(h.Sum(nil))
+	}
+	return a != nil && b != nil && a.Size == b.Size && sum(a) == sum(b)
 }

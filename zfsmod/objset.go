@@ -309,13 +309,13 @@ func (o *objset) table(tr *blockTree, list []zap.Entry) (blockSize int, err erro
 
 // content writes the blocks of a file's content, as they come out of the packers.
 func (o *objset) content(tr *blockTree, e *tree.Entry, p *packers, c *contents, progress func(int64)) (blockSize int, err error) {
-	blockSize = c.blockSize(e.Size)
+	blockSize = p.blockSize(e.Size)
 	for at := int64(0); at < e.Size; at += int64(blockSize) {
 		d := <-c.ordered
 		<-d.done
 		err := d.err
 		if err == nil {
-			err = o.place1(tr, d, p.checksum)
+			err = o.packed(tr, d, p)
 		}
 		p.free <- d
 		if err != nil {
@@ -326,13 +326,13 @@ func (o *objset) content(tr *blockTree, e *tree.Entry, p *packers, c *contents, 
 	return blockSize, nil
 }
 
-// place1 places a packed block of content.
-func (o *objset) place1(tr *blockTree, d *data, checksum int) error {
+// packed places a packed block of content.
+func (o *objset) packed(tr *blockTree, d *data, p *packers) error {
 	if d.stored == nil {
 		return tr.add(format.BP{})
 	}
 	bp, err := o.place(d.stored, format.Props{Logical: len(d.content), Physical: len(d.stored), Compression: d.codec,
-		Checksum: checksum, Type: format.TypePlainFile, Fill: 1, Sum: d.sum}, 1)
+		Checksum: p.checksum, Type: format.TypePlainFile, Fill: 1, Sum: d.sum}, p.copies)
 	if err != nil {
 		return err
 	}
@@ -341,13 +341,13 @@ func (o *objset) place1(tr *blockTree, d *data, checksum int) error {
 
 // small writes content that is in memory, in blocks of a file's.
 func (o *objset) small(tr *blockTree, content []byte, p *packers) (blockSize int, err error) {
-	blockSize = sectors(min(len(content), recordSize))
+	blockSize = p.blockSize(int64(len(content)))
 	for at := 0; at < len(content); at += blockSize {
 		block := make([]byte, blockSize)
 		copy(block, content[at:])
 		d := data{content: block, packed: make([]byte, blockSize)}
 		p.pack(&o.packer, &d)
-		if err := o.place1(tr, &d, p.checksum); err != nil {
+		if err := o.packed(tr, &d, p); err != nil {
 			return 0, err
 		}
 	}
@@ -401,6 +401,7 @@ func (o *objset) znode(number uint64, z *znode, tr *blockTree, blockSize int) er
 	return o.emit(number, &d)
 }
 
+// recordSize is the largest block that every version knows.
 const recordSize = 128 << 10
 
 // contents are the blocks of a tree's files in order, read ahead.
@@ -410,7 +411,7 @@ type contents struct {
 	ended   chan struct{}
 }
 
-func (*contents) blockSize(size int64) int { return sectors(int(min(size, recordSize))) }
+func (p *contentProps) blockSize(size int64) int { return sectors(int(min(size, int64(p.record)))) }
 
 func (c *contents) stop() {
 	close(c.quit)
@@ -441,7 +442,7 @@ func (c *contents) file(p *packers, e *tree.Entry) bool {
 	} else {
 		r, err = e.Source()
 	}
-	size := c.blockSize(e.Size)
+	size := p.blockSize(e.Size)
 	for at := int64(0); at < e.Size; at += int64(size) {
 		var d *data
 		select {

@@ -36,6 +36,7 @@ type dataset struct {
 	name     string // as "pool/a/b"
 	props    []zap.Entry
 	tree     *tree.Tree
+	content  contentProps
 	bp       format.BP
 	space    space
 	children []*dataset

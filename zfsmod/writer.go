@@ -237,24 +237,30 @@ type data struct {
 	stored          []byte // nil: all is zero
 	codec           int
 	sum             format.Sum
-	last            bool // of its file
 	err             error
 	done            chan struct{}
 }
 
-// packers compress data with all cores.
-type packers struct {
+// contentProps say how the content of files is stored.
+type contentProps struct {
 	codec, checksum int
-	in              chan *data
-	free            chan *data
-	wait            sync.WaitGroup
+	record          int // largest block, in bytes
+	copies          int
 }
 
-func newPackers(codec, checksum, blockSize int) *packers {
+// packers compress data with all cores.
+type packers struct {
+	contentProps
+	in   chan *data
+	free chan *data
+	wait sync.WaitGroup
+}
+
+func newPackers(props contentProps) *packers {
 	n := runtime.GOMAXPROCS(0)
-	p := &packers{codec: codec, checksum: checksum, in: make(chan *data, 8*n), free: make(chan *data, 16*n)}
+	p := &packers{contentProps: props, in: make(chan *data, 8*n), free: make(chan *data, 16*n)}
 	for range cap(p.free) {
-		p.free <- &data{content: make([]byte, blockSize), packed: make([]byte, blockSize), done: make(chan struct{}, 1)}
+		p.free <- &data{content: make([]byte, props.record), packed: make([]byte, props.record), done: make(chan struct{}, 1)}
 	}
 	for range n {
 		p.wait.Add(1)

@@ -106,21 +106,25 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	}
 	res.Entries = len(t.Entries)
 	w.slab = slabShift(max(c.Size, res.ContentBytes+c.Free))
-	p := newPackers(codec, format.ChecksumFletcher4, recordSize)
-	defer p.close()
 	done := int64(0)
 	if codec != format.CompressOff && !slices.ContainsFunc(root.props, func(e zap.Entry) bool { return e.Name == "compression" }) {
 		root.props = append(root.props, zap.Number("compression", uint64(codec)))
 	}
+	if err := root.inherit(contentProps{codec: codec, checksum: format.ChecksumFletcher4, record: recordSize, copies: 1}, k); err != nil {
+		return res, err
+	}
 	seed := sha256.New()
 	var bootfs *dataset
 	for _, d := range all {
+		p := newPackers(d.content)
+		w.copies = min(d.content.copies+1, 3)
 		d.bp, err = w.fileSystem(d.tree, k.version >= versionSA, p, func(n int64) {
 			done += n
 			if o.Progress != nil {
 				o.Progress(done, res.ContentBytes)
 			}
 		})
+		p.close()
 		if err != nil {
 			return res, err
 		}
