@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
@@ -26,6 +27,9 @@ func TestAwkward(t *testing.T) {
 				f, err := Open(bytes.NewReader(b), int64(len(b)))
 				if err != nil {
 					t.Fatal(err)
+				}
+				if name == "osv" { // whose pools have a second file system
+					f.Entries = slices.DeleteFunc(f.Entries, func(e tree.Entry) bool { return e.Path == "zfs" })
 				}
 				fsmodtest.Compare(t, f.Tree, tr, nil)
 			})
