@@ -185,10 +185,16 @@ func (l *areas) add(a area) {
 func (l *areas) remove(start, end uint64) {
 	l.split(start)
 	l.split(end)
-	i := l.at(start)
-	for i < len(*l) && (*l)[i].start < end {
-		l.removeAt(i)
+	s, i := *l, l.at(start)
+	j := i
+	for ; j < len(s) && s[j].start < end; j++ { // and all of them at once: a program may have 65,530
+		if s[j].file != nil {
+			s[j].file.Release()
+		}
 	}
+	n := i + copy(s[i:], s[j:])
+	clear(s[n:])
+	*l = s[:n]
 }
 
 // protect gives all areas within [start, end) the protection prot.
@@ -203,7 +209,23 @@ func (l *areas) change(start, end uint64, mask, bits uint32) {
 	for ; i < len(*l) && (*l)[i].start < end; i++ {
 		(*l)[i].kind = (*l)[i].kind&^mask | bits
 	}
-	for ; i >= first; i-- {
-		l.join(i)
+	// Those that fit their neighbour now join it, from the one before first to the one at i.
+	s := *l
+	w, r := max(first, 1), max(first, 1) // the next place, and the next to place
+	for ; r < min(i+1, len(s)); r++ {
+		if s[w-1].joins(&s[r]) {
+			s[w-1].end = s[r].end
+			if s[r].file != nil {
+				s[r].file.Release()
+			}
+			continue
+		}
+		s[w] = s[r]
+		w++
+	}
+	if w < r {
+		n := w + copy(s[w:], s[r:])
+		clear(s[n:])
+		*l = s[:n]
 	}
 }
