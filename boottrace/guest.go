@@ -86,6 +86,11 @@ func ParseRecord(page []byte) (*Record, error) {
 		DiskRequests: le.Uint64(page[abi.RecDiskRequests:]),
 		DiskBytes:    le.Uint64(page[abi.RecDiskBytes:]),
 	}}
+	for i, name := range abi.OwnerNames {
+		if n := le.Uint64(page[abi.RecOwners+8*i:]); n > 0 {
+			r.Guest.Owners = append(r.Guest.Owners, OwnedPages{name, n})
+		}
+	}
 	if how := page[abi.RecHow]; how != abi.EndNone {
 		r.End = &End{How: how, Code: le.Uint32(page[abi.RecCode:])}
 	}

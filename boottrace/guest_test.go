@@ -83,6 +83,8 @@ func page(n uint32, marks ...uint64) []byte {
 	for i, field := range []int{abi.RecEntryTSC, abi.RecTSCHz, abi.RecPages, abi.RecPagesFree, abi.RecDiskRequests, abi.RecDiskBytes} {
 		le.PutUint64(p[field:], uint64(i+1))
 	}
+	le.PutUint64(p[abi.RecOwners+8*abi.OwnHeap:], 7)
+	le.PutUint64(p[abi.RecOwners+8*abi.OwnPipes:], 8)
 	for i, v := range marks {
 		le.PutUint64(p[abi.RecMarks+8*i:], v)
 	}
@@ -93,7 +95,7 @@ func TestRecord(t *testing.T) {
 	p := page(2, abi.MarkEntry, 100, abi.MarkApp, 200)
 	got, err := ParseRecord(p)
 	want := &Record{
-		Guest: Guest{EntryTSC: 1, TSCHz: 2, Pages: 3, PagesFree: 4, DiskRequests: 5, DiskBytes: 6},
+		Guest: Guest{EntryTSC: 1, TSCHz: 2, Pages: 3, PagesFree: 4, DiskRequests: 5, DiskBytes: 6, Owners: []OwnedPages{{"kernel heap", 7}, {"pipes", 8}}},
 		Marks: []Mark{{ID: abi.MarkEntry, TSC: 100}, {ID: abi.MarkApp, TSC: 200}},
 	}
 	if err != nil || !cmp.Equal(got, want) {

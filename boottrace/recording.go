@@ -103,12 +103,20 @@ type Mark struct {
 
 // Guest is what the kernel wrote into its boot record.
 type Guest struct {
-	EntryTSC     uint64 `json:"entry_tsc,omitempty"` // TSC at kernel entry; it starts at zero with the vCPU
-	TSCHz        uint64 `json:"tsc_hz,omitempty"`
-	Pages        uint64 `json:"pages,omitempty"` // of RAM that the kernel manages
-	PagesFree    uint64 `json:"pages_free,omitempty"`
-	DiskRequests uint64 `json:"disk_requests,omitempty"`
-	DiskBytes    uint64 `json:"disk_bytes,omitempty"`
+	EntryTSC  uint64 `json:"entry_tsc,omitempty"` // TSC at kernel entry; it starts at zero with the vCPU
+	TSCHz     uint64 `json:"tsc_hz,omitempty"`
+	Pages     uint64 `json:"pages,omitempty"` // of RAM that the kernel manages
+	PagesFree uint64 `json:"pages_free,omitempty"`
+	// Owners are the pages of RAM by owner, as the kernel counts them: they add up to what its loader says is RAM.
+	Owners       []OwnedPages `json:"owners,omitempty"`
+	DiskRequests uint64       `json:"disk_requests,omitempty"`
+	DiskBytes    uint64       `json:"disk_bytes,omitempty"`
+}
+
+// OwnedPages are the pages of one owner, by abi.OwnerNames.
+type OwnedPages struct {
+	Name  string `json:"name"`
+	Pages uint64 `json:"pages"`
 }
 
 // End is how the app ended, in the numbers of abi.EndExited and its fellows.

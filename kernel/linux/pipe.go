@@ -1,17 +1,21 @@
 package linux
 
-import "github.com/firstlight-boot/firstlight/kernel/vfs"
+import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
+)
 
 const (
 	pipeSize = 65536 // bytes that a pipe holds
 	pipeBuf  = 4096  // writes up to this are not torn apart: PIPE_BUF
 )
 
-// pipe is a ring of bytes that grows as it is used.
+// pipe is a ring of bytes, whose pages are there as far as they are used.
 type pipe struct {
 	p           *process
 	ino         uint64
-	ring        []byte
+	ring        [pipeSize / pageSize]mem.Frame
 	start, used int
 	r, w        pipeEnd
 }
@@ -84,6 +88,27 @@ func (e *pipeEnd) short(n uint64) bool {
 	return n <= pipeBuf && uint64(pipeSize-q.used) < n && q.r.opens > 0
 }
 
+// at returns the piece of the ring from byte i on, counted from its start, up to the end of a page. make has its page be there.
+func (q *pipe) at(i int, make bool) []byte {
+	i = (q.start + i) % pipeSize
+	f := &q.ring[i/pageSize]
+	if *f == 0 && make {
+		*f = vfs.AllocDirty(abi.OwnPipes)
+	}
+	if *f == 0 {
+		return nil
+	}
+	return f.Bytes(pageSize)[i%pageSize:]
+}
+
+// drop frees the page of the ring that byte i lies in.
+func (q *pipe) drop(i int) {
+	if f := &q.ring[i/pageSize%len(q.ring)]; *f != 0 {
+		mem.Free(*f, abi.OwnPipes)
+		*f = 0
+	}
+}
+
 func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 	q := e.pipe
 	if q.used == 0 {
@@ -94,12 +119,14 @@ func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 	}
 	done := 0
 	for done < len(b) && q.used > 0 {
-		n := copy(b[done:], q.ring[q.start:min(q.start+q.used, len(q.ring))])
+		page := q.at(0, false)
+		n := copy(b[done:], page[:min(len(page), q.used)])
 		done += n
 		q.used -= n
-		if q.start += n; q.start == len(q.ring) {
-			q.start = 0
+		if n == len(page) {
+			q.drop(q.start)
 		}
+		q.start = (q.start + n) % pipeSize
 	}
 	q.changed()
 	return done, 0
@@ -113,33 +140,33 @@ func (e *pipeEnd) WriteAt(b []byte, _ uint64) (int, vfs.Errno) {
 	if q.used == pipeSize {
 		return 0, vfs.EAGAIN
 	}
-	if need := q.used + len(b); need > len(q.ring) && len(q.ring) < pipeSize && (q.ring == nil || vfs.Room(pipeSize/pageSize)) {
-		size := max(pipeBuf, len(q.ring))
-		for size < need && size < pipeSize {
-			size *= 2
+	if q.used == 0 && q.ring[q.start/pageSize] == 0 {
+		q.start = 0
+	}
+	if len(b) <= pipeBuf { // in one piece, or not at all
+		for _, i := range [...]int{q.used, q.used + len(b) - 1} {
+			if i >= q.used && i < pipeSize && q.at(i, true) == nil {
+				return 0, vfs.ENOMEM
+			}
 		}
-		ring := make([]byte, size)
-		n := copy(ring, q.ring[q.start:min(q.start+q.used, len(q.ring))])
-		copy(ring[n:q.used], q.ring)
-		q.ring, q.start = ring, 0
 	}
 	done := 0
-	for done < len(b) && q.used < len(q.ring) {
-		end := q.start + q.used
-		stop := len(q.ring)
-		if end >= stop {
-			end -= stop
-			stop = q.start
+	var err vfs.Errno
+	for done < len(b) && q.used < pipeSize {
+		page := q.at(q.used, true)
+		if page == nil {
+			err = vfs.ENOMEM
+			break
 		}
-		n := copy(q.ring[end:stop], b[done:])
+		n := copy(page[:min(len(page), pipeSize-q.used)], b[done:])
 		done += n
 		q.used += n
 	}
 	q.changed()
-	if done < len(b) {
-		return done, vfs.EAGAIN
+	if err == 0 && done < len(b) {
+		err = vfs.EAGAIN
 	}
-	return done, 0
+	return done, err
 }
 
 func (e *pipeEnd) Poll() uint32 {
@@ -168,6 +195,11 @@ func (e *pipeEnd) Retain() { e.opens++ }
 func (e *pipeEnd) Release() {
 	if e.opens--; e.opens == 0 {
 		e.pipe.changed()
+		if q := e.pipe; q.r.opens+q.w.opens == 0 {
+			for i := range q.ring {
+				q.drop(i * pageSize)
+			}
+		}
 	}
 }
 

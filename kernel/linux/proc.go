@@ -1,6 +1,8 @@
 package linux
 
 import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 	"github.com/firstlight-boot/firstlight/kernel/vfs/procfs"
 )
@@ -49,6 +51,8 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 	case procfs.Statm:
 		size, resident := p.mm.memoryStats()
 		t.Dec(size).Str(" ").Dec(resident).Str(" 0 0 0 0 0\n")
+	case procfs.Owners:
+		p.ownersText(t)
 	case procfs.Status:
 		size, resident := p.mm.memoryStats()
 		t.Str("Name:\t").Str(p.comm()).Str("\nUmask:\t").Oct(uint64(p.umask), 4)
@@ -56,6 +60,31 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 		t.Str("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t").Dec(uint64(len(p.files)))
 		t.Str("\nVmSize:\t").DecPad(size*pageSize/1024, 8).Str(" kB\nVmRSS:\t").DecPad(resident*pageSize/1024, 8)
 		t.Str(" kB\nThreads:\t").Dec(uint64(p.numTh)).Str("\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n")
+	}
+}
+
+// ownersText tells of each owner of RAM how many pages are counted as its own and, where that can be told, how many are found.
+func (p *process) ownersText(t *vfs.Text) {
+	m := &p.mm
+	const unknown = ^uint64(0)
+	var found [abi.NumOwners]uint64
+	for i := range found {
+		found[i] = unknown
+	}
+	found[abi.OwnFree] = mem.CountFree()
+	found[abi.OwnApp], found[abi.OwnAppTables] = m.space.Count(func(va uint64, f mem.Frame) bool {
+		a := m.areas.find(va)
+		return a == nil || a.file == nil || a.file.Node.Cached(a.page(va)) != f
+	})
+	found[abi.OwnHeap], found[abi.OwnTables] = mem.CountKernel()
+	counted := mem.Owners()
+	for i, name := range abi.OwnerNames {
+		t.Str(name).Str("\t").Dec(counted[i])
+		if t.Str("\t"); found[i] == unknown {
+			t.Str("-\n")
+		} else {
+			t.Dec(found[i]).Str("\n")
+		}
 	}
 }
 

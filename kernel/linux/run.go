@@ -182,14 +182,7 @@ func (p *process) exit(code int) { ring0.Exit(abi.EndExited, code&0xff) }
 func (p *process) kill(sig int) { ring0.Exit(abi.EndKilled, sig) }
 
 // outOfMemory ends the program.
-func (p *process) outOfMemory() {
-	var t vfs.Text
-	total, _ := mem.Stats()
-	t.Str("firstlight: out of memory: the program holds ").Dec(p.mm.pages * 4).Str(" KiB of ")
-	t.Dec(total * 4).Str(" KiB; it is killed. Give the machine more --memory\n")
-	ring0.ConsoleWrite(t)
-	p.kill(sigKill)
-}
+func (p *process) outOfMemory() { ring0.OutOfMemory() }
 
 // Exception vectors (Intel SDM volume 3, 6.3.1).
 const (

@@ -285,5 +285,14 @@ func Owners() (n [abi.MaxOwners]uint64) {
 	return n
 }
 
+// Fresh calls f for each piece of RAM that was never given out, with its physical bounds.
+func Fresh(f func(start, end Frame)) {
+	for _, p := range pool.pieces {
+		if p.next < p.end {
+			f(Frame(p.next), Frame(p.end))
+		}
+	}
+}
+
 // CountFree counts the free frames one by one.
 func CountFree() uint64 { return call(SysCount, 0) }

@@ -361,11 +361,18 @@ func Physical(va uint64) uint64 {
 	}
 }
 
-// CountKernel returns how many pages are mapped in the kernel's [start, end), and how many page tables there are for that: those
-// below its top-level entries.
-func CountKernel(start, end uint64) (pages, tables uint64) {
+// CountKernel returns how many pages are mapped in the heap's region, and how many page tables there are for that and for the direct
+// map that are not part of the kernel's image.
+func CountKernel() (pages, tables uint64) {
 	s := Space{layout.RootPhys}
-	return s.count(start, end, nil)
+	pages, tables = s.count(layout.HeapBase, layout.HeapBase+layout.HeapSize, nil)
+	const image = 3 // the table of the heap's region, and those of the direct map's first and fourth GiB
+	for _, e := range Frame(Frame(layout.RootPhys).words()[layout.DirectMap>>39&511] & frameMask).words() {
+		if e != 0 {
+			tables++
+		}
+	}
+	return pages, tables - image
 }
 
 // Count returns how many page tables the space has, its root included, and how many pages for which private is true.

@@ -28,6 +28,7 @@ var (
 	irqPending bool // a device interrupt came and no thread waited for it
 	sliceEnd   uint64
 	hasRDRAND  bool
+	appStarted bool // MarkApp was made
 	randState  uint64
 )
 
@@ -265,10 +266,11 @@ func kernelHasModule(entries, count uint64) bool {
 
 // kernelAdd gives package mem the RAM in [start, end), of a piece that ends at top, as far as it is in nobody's use.
 //
-// Firmware works below 1 MiB and at the top of the RAM below 4 GiB, and loaders in the room below the kernel: what was there is
-// not zero. All other RAM is as the VMM made it.
+// Firmware works below 1 MiB and at the top of the RAM below 4 GiB, and loaders in the room below the kernel and right behind it: what
+// was there is not zero. All other RAM is as the VMM made it.
 func kernelAdd(start, end, top uint64) {
-	const room = 2 << 20
+	const room, behind = 2 << 20, 64 << 10
+	low := placed[2] + behind
 	if top > 1<<32 {
 		top = ^uint64(0)
 	} else {
@@ -276,7 +278,7 @@ func kernelAdd(start, end, top uint64) {
 	}
 	for start < end {
 		next := end
-		for _, limit := range [...]uint64{layout.KernelPhys, top} {
+		for _, limit := range [...]uint64{low, top} {
 			if start < limit {
 				next = min(next, limit)
 			}
@@ -289,7 +291,7 @@ func kernelAdd(start, end, top uint64) {
 				next, owner = min(next, c.end), c.owner
 			}
 		}
-		if owner < 0 && !mem.KernelAdd(start, next, start < layout.KernelPhys || start >= top) {
+		if owner < 0 && !mem.KernelAdd(start, next, start < low || start >= top) {
 			owner = abi.OwnLoader
 		}
 		if owner >= 0 {
@@ -365,6 +367,7 @@ func AddDiskRead(bytes int) {
 
 // kernelMark reports a milestone: a byte for the host's clock, a line in the boot record with the guest's.
 func kernelMark(b byte) {
+	appStarted = appStarted || b == abi.MarkApp
 	n := (*uint32)(unsafe.Pointer(&bootRecord[abi.RecNumMarks]))
 	i := int(min(*n, abi.RecMaxMarks-1))
 	kernelPut64(abi.RecMarks+16*i, uint64(b))
@@ -396,6 +399,17 @@ func kernelConsole(p unsafe.Pointer, n int) {
 }
 
 func kernelPrint(s string) { kernelConsole(unsafe.Pointer(unsafe.StringData(s)), len(s)) }
+
+func kernelPrintDec(v uint64) {
+	var b [32]byte // a power of two above the 20 digits that there can be
+	i := len(b)
+	for v > 0 || i == len(b) {
+		i--
+		b[i&(len(b)-1)] = byte('0' + v%10)
+		v /= 10
+	}
+	kernelConsole(unsafe.Pointer(&b[i&(len(b)-1)]), len(b)-i)
+}
 
 func kernelPrintHex(v uint64) {
 	var b [16]byte

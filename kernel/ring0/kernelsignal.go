@@ -3,6 +3,7 @@ package ring0
 import (
 	"unsafe"
 
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
@@ -238,8 +239,14 @@ func kernelUserInterrupt(c *Context) bool {
 
 func kernelCR2() uint64
 
+var oops bool // kernelOops was called
+
 // kernelOops prints the state of a fault that cannot be survived and ends the machine.
 func kernelOops(f *frame, msg string) {
+	if oops { // what follows faulted itself
+		kernelEnd(abi.EndPanic, 0)
+	}
+	oops = true
 	kernelPrint("firstlight: kernel: ")
 	kernelPrint(msg)
 	kernelPrint("\n")

@@ -15,6 +15,7 @@ const (
 	sysEnd    = 0x1001
 	sysSlice  = 0x1002
 	sysNotify = 0x1003
+	sysMemory = 0x1004
 
 	sysCalibrate = 0x1020
 	sysClockPage = 0x1021
@@ -193,6 +194,8 @@ func kernelSyscall(t *thread) *thread {
 	case sysEpollPwait:
 		return kernelEpoll(t)
 	case sysMprotect, sysMincore, sysClose:
+	case sysMemory:
+		kernelOutOfMemory()
 	case sysEnd:
 		kernelEnd(f.RDI, f.RSI)
 	case sysExit:
@@ -286,9 +289,43 @@ func kernelFault(addr uint64) bool {
 		owner = abi.OwnBSS
 	}
 	if !mem.KernelTouch(addr, owner) {
-		kernelDie("out of memory: the machine has too little for the kernel (--memory)")
+		kernelOutOfMemory()
 	}
 	return true
+}
+
+// kernelOutOfMemory ends the machine because a page cannot be had: the program goes by SIGKILL or, if there is none yet, is not started.
+func kernelOutOfMemory() {
+	owners := mem.Owners()
+	kernel := uint64(0)
+	for i := abi.OwnImage; i <= abi.OwnDevice; i++ {
+		if i != abi.OwnCache {
+			kernel += owners[i&(abi.MaxOwners-1)]
+		}
+	}
+	ram := uint64(0)
+	for _, n := range owners {
+		ram += n
+	}
+	const kib = mem.PageSize >> 10
+	kernelPrint("firstlight: out of memory: 4 KiB more are asked for; of ")
+	kernelPrintDec(ram * kib)
+	kernelPrint(" KiB of RAM the program has ")
+	kernelPrintDec((owners[abi.OwnApp] + owners[abi.OwnAppTables]) * kib)
+	kernelPrint(" KiB, files in memory and pipes ")
+	kernelPrintDec((owners[abi.OwnFiles] + owners[abi.OwnPipes] + owners[abi.OwnInitrd]) * kib)
+	kernelPrint(" KiB, files that are mapped ")
+	kernelPrintDec(owners[abi.OwnCache] * kib)
+	kernelPrint(" KiB and the kernel ")
+	kernelPrintDec(kernel * kib)
+	if appStarted {
+		kernelPrint(" KiB. The program is killed: give the machine more --memory\n")
+		const sigKill = 9
+		kernelEnd(abi.EndKilled, sigKill)
+	}
+	kernelPrint(" KiB. The program is not started: give the machine more --memory\n")
+	const noMemory = 12
+	kernelEnd(abi.EndNotStart, noMemory)
 }
 
 // kernelWrite writes to the console or the eventfd.

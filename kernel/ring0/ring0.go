@@ -163,6 +163,9 @@ func NamedMark(name string) {
 	}
 }
 
+// OutOfMemory ends the machine because the program's memory ran out, with a line that says what has it.
+func OutOfMemory() { syscall(sysMemory, 0, 0) }
+
 // Exit ends the machine. how and code are those of abi's end mark.
 func Exit(how, code int) { syscall(sysEnd, uint64(how), uint64(code)) }
 

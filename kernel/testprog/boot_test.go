@@ -284,7 +284,7 @@ var checks = []struct {
 	{"hostile", "bases stacks context robust sizes numbers", nil, 0, 0},
 	// 200 MB of garbage in the kernel's heap: how much of that the heap keeps depends on when it is collected, and in 8 MiB it
 	// is now and then all that there is.
-	{"churn", "churn full memfd", nil, 0, 12 << 20},
+	{"churn", "churn full memfd", nil, 0, 8 << 20},
 }
 
 func TestC(t *testing.T) {

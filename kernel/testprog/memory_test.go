@@ -39,6 +39,34 @@ func TestMemoryAsLinux(t *testing.T) {
 	}
 }
 
+// Every page of RAM has one owner, on machines of all sizes: at the start of a program, amid all kinds of use, with nothing left, at
+// the end. What page tables and lists show is what is counted, and the boot record tells the host the same.
+func TestOwners(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "owners", filepath.Join(dir, "owners"))
+	for _, c := range []struct {
+		mib  int64
+		args []string
+		want string
+	}{
+		{64, nil, "start bss mid end"},
+		{6, []string{"1", "1"}, "start full end"},
+		{40, []string{"30", "1"}, "start full end"},
+		{5120, []string{"4096", "4096"}, "start full end"},
+	} {
+		t.Run(fmt.Sprintf("%dM", c.mib), func(t *testing.T) {
+			e := boot(t, vmSpec{dir: dir, args: append([]string{"/owners"}, c.args...), memory: c.mib << 20})
+			if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != 0 || got != c.want {
+				t.Fatalf("want %q, got %v", c.want, e)
+			}
+			// All but 384 KiB of the first MiB, and there the firmware's page.
+			if line := fmt.Sprintf("%d MiB\n", c.mib-1); c.args != nil && !strings.Contains(e.console, line) {
+				t.Errorf("want %q, got %v", line, e)
+			}
+		})
+	}
+}
+
 // scan reads the first two numbers of a kernel's release.
 func scan(release string, major, minor *int) bool {
 	n, _ := fmt.Sscanf(release, "%d.%d", major, minor)

@@ -1,6 +1,11 @@
 package vfs
 
-import "github.com/firstlight-boot/firstlight/kernel/mem"
+import (
+	_ "unsafe" // for linkname
+
+	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/mem"
+)
 
 // PageCache holds pages of files that can be read again.
 type PageCache interface {
@@ -15,14 +20,6 @@ var pages PageCache
 
 // SetPageCache says where there are pages to drop when memory gets short.
 func SetPageCache(c PageCache) { pages = c }
-
-// CachedPages returns how many pages of files are in memory that could be read again.
-func CachedPages() uint64 {
-	if pages == nil {
-		return 0
-	}
-	return uint64(pages.Bytes()) / mem.PageSize
-}
 
 // Reclaim frees pages that are not mapped until want are free or none is left, and returns how many it freed.
 func Reclaim(want int) int {
@@ -48,10 +45,34 @@ func Room(count int) bool {
 	need := reserve(total) + uint64(count)
 	if free < need {
 		Reclaim(max(int(need-free), reclaimBatch))
-		_, free = mem.Stats()
+		if _, free = mem.Stats(); free < need && trim() {
+			_, free = mem.Stats()
+		}
 	}
 	return free >= need
 }
+
+// trimStep is by how many pages the kernel's heap must have grown since it was trimmed last for that to be worth its while: what a
+// collection costs is spread over the garbage that made so much of it.
+const trimStep = 32
+
+// trimmed is the size of the kernel's heap, in pages, when trim left it.
+var trimmed uint64
+
+// trim has the Go runtime collect its garbage and give back what it keeps of free spans, up to 1.3 MiB after much garbage.
+func trim() bool {
+	if mem.Owners()[abi.OwnHeap] < trimmed+trimStep {
+		return false
+	}
+	freeOSMemory()
+	trimmed = mem.Owners()[abi.OwnHeap]
+	return true
+}
+
+// freeOSMemory is runtime/debug's; that package itself would bring in package os.
+//
+//go:linkname freeOSMemory runtime/debug.freeOSMemory
+func freeOSMemory()
 
 func reserve(total uint64) uint64 { return min(max(total/reserveShare, minReserve), maxReserve) }
 

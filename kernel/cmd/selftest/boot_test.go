@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,13 +41,20 @@ func TestBoot(t *testing.T) {
 	}
 	// The default, the least that there is, and all that QEMU has: UMIP among it.
 	for _, model := range []string{"", "qemu64", "max"} {
-		t.Run("cpu="+model, func(t *testing.T) { boots(t, ctx, q, kernel, model) })
+		t.Run("cpu="+model, func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPU: model}, 63) })
+	}
+	// Above 1 GiB; with a hole for devices below 4 GiB; above that. Of the first MiB 384 KiB are no RAM, nor is the firmware's part.
+	for _, mib := range []int64{2048, 3500, 5120} {
+		t.Run(fmt.Sprintf("memory=%dM", mib), func(t *testing.T) {
+			boots(t, ctx, q, kernel, qemu.Config{MemoryBytes: mib << 20}, mib-1)
+		})
 	}
 }
 
-func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, model string) {
+func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, config qemu.Config, mib int64) {
 	var console bytes.Buffer
-	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", CPU: model, KernelImage: kernel}, qemu.Events{Console: func(_ time.Duration, p []byte) { console.Write(p) }})
+	config.Accel, config.KernelImage = "tcg", kernel
+	vm, err := q.Start(ctx, config, qemu.Events{Console: func(_ time.Duration, p []byte) { console.Write(p) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +63,12 @@ func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, model
 		t.Fatalf("%v\n%s", err, console.Bytes())
 	}
 	got := strings.ReplaceAll(console.String(), "\r", "")
-	want := "ok channels\nok locked-threads\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok two-spaces\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\n" +
+	want := "ok channels\nok locked-threads\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok two-spaces\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\nok bss\n" +
+		fmt.Sprintf("RAM of %d MiB in ", mib)
+	wantEnd := "pieces\nok ram\n" +
 		"panic: the end of the self-test\n"
-	if !strings.HasPrefix(got, want) {
-		t.Errorf("the console says\n%s\nwant it to start with\n%s", got, want)
+	if !strings.HasPrefix(got, want) || !strings.Contains(got, wantEnd) {
+		t.Errorf("the console says\n%s\nwant it to start with\n%s…%s", got, want, wantEnd)
 	}
 	if !strings.Contains(got, "main.theEnd(") || !strings.Contains(got, "selftest/main.go:") {
 		t.Errorf("the trace has no names\n%s", got)

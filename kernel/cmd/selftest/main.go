@@ -39,6 +39,8 @@ func main() {
 		{"supervisor", supervisor},
 		{"segments", segments},
 		{"floating-point", floatingPoint},
+		{"bss", bss},
+		{"ram", ram},
 	} {
 		if err := c.run(); err != nil {
 			println("FAILED", c.name, err.Error())

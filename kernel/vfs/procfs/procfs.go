@@ -3,6 +3,7 @@
 package procfs
 
 import (
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
@@ -30,6 +31,7 @@ const (
 	Stat
 	Statm
 	Status
+	Owners
 )
 
 // Source is the process.
@@ -67,6 +69,7 @@ const (
 	fMounts
 	fMountsLink
 	fMeminfo
+	fOwners
 	fCpuinfo
 	fVersion
 	fUptime
@@ -103,6 +106,7 @@ var items = [...]item{
 	{dRoot, fSelf, "self", linkMode},
 	{dRoot, fThreadSelf, "thread-self", linkMode},
 	{dRoot, fMeminfo, "meminfo", fileMode},
+	{dRoot, fOwners, "memowners", fileMode},
 	{dRoot, fCpuinfo, "cpuinfo", fileMode},
 	{dRoot, fVersion, "version", fileMode},
 	{dRoot, fUptime, "uptime", fileMode},
@@ -265,6 +269,8 @@ func (n *node) text(t *vfs.Text) {
 		mounts(t, src.Namespace())
 	case fMeminfo:
 		meminfo(t)
+	case fOwners:
+		src.ProcText(t, Owners)
 	case fCpuinfo:
 		t.Str("processor\t: 0\nmodel name\t: x86-64\ncpu MHz\t\t: 0.000\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\n\n")
 	case fVersion:
@@ -306,17 +312,21 @@ func seconds(t *vfs.Text, hundredths uint64) {
 
 func meminfo(t *vfs.Text) {
 	total, free := mem.Stats()
-	cached := vfs.CachedPages()
+	own := mem.Owners()
+	cached, files := own[abi.OwnCache], own[abi.OwnFiles]+own[abi.OwnInitrd]
 	const kib = mem.PageSize / 1024
 	line := func(name string, kb uint64) { t.Str(name).DecPad(kb, 8).Str(" kB\n") }
 	line("MemTotal:       ", total*kib)
 	line("MemFree:        ", free*kib)
 	line("MemAvailable:   ", (free+cached)*kib)
 	line("Buffers:        ", 0)
-	line("Cached:         ", cached*kib)
+	line("Cached:         ", (cached+files)*kib)
 	line("SwapCached:     ", 0)
 	line("SwapTotal:      ", 0)
 	line("SwapFree:       ", 0)
+	line("AnonPages:      ", own[abi.OwnApp]*kib)
+	line("Shmem:          ", files*kib)
+	line("PageTables:     ", (own[abi.OwnAppTables]+own[abi.OwnTables])*kib)
 }
 
 func mounts(t *vfs.Text, ns *vfs.Namespace) {
