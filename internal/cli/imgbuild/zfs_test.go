@@ -62,3 +62,19 @@ func TestZFS(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestOSvZFS makes a disk for OSv whose root is a pool as OSv has them.
+func TestOSvZFS(t *testing.T) {
+	osvFolder(t)
+	out, _ := imgbuild(t, 0, "--kernel", "loader-stripped.elf", "--flavour", "osv", "--fs", "zfs", "--compress", "-o", "z.img", "app")
+	if !strings.Contains(out, "; command line --rootfs=zfs /hello\n") {
+		t.Error(out)
+	}
+	imgbuild(t, 0, "verify", "z.img")
+	if out, _ := imgbuild(t, 0, "cat", "z.img", "/etc/motd"); out != "hi" {
+		t.Errorf("%q", out)
+	}
+	if out, _ := imgbuild(t, 0, "inspect", "z.img"); !strings.Contains(out, "zfs: ") {
+		t.Error(out)
+	}
+}
