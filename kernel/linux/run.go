@@ -45,7 +45,7 @@ type process struct {
 	missing                            []uint16 // numbers of calls that were named on the console
 
 	threads *thread // ring of all threads
-	leader  *thread // the first thread, which may be dead
+	leader  thread  // the first thread, which may be dead
 	numTh   int
 	lastTID int
 	current *thread
@@ -71,6 +71,7 @@ type process struct {
 	itimers    [3]timer
 	timers     []*posixTimer
 	timerFiles []*timerFile
+	clockFile  clockFile
 	lastInode  uint64
 	epolls     []*epoll
 	spans      []span    // of the call being served
@@ -137,6 +138,7 @@ func (p *process) start(cwd string) {
 		p.notStarted(path, badELF{vfs.ENOMEM, "cannot be started: out of memory"})
 	}
 	p.mm.space = space
+	p.mm.areas = make(areas, 0, 16) // as many as a small program has
 	p.mm.space.Activate()
 	entry, sp, bad := p.load(f.Loc, path)
 	if bad.failed() {

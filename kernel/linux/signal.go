@@ -232,7 +232,7 @@ func (p *process) post(s sigInfo) bool {
 	} else if bit(s.sig)&stopping != 0 {
 		p.discard(bit(sigCont))
 	}
-	if p.needless(p.leader, s.sig) {
+	if p.needless(&p.leader, s.sig) {
 		return true
 	}
 	if !p.queue(&p.pending, s) {
@@ -265,8 +265,8 @@ func (t *thread) takes(set uint64) bool { return set&^(t.mask&^t.waitSet) != 0 &
 // it back, else the next in turn that has none to take yet (Linux: complete_signal).
 func (p *process) assign(set uint64) {
 	wants := func(t *thread) bool { return t.takes(set) && (t == p.current || !t.notice) }
-	if wants(p.leader) {
-		p.notify(p.leader)
+	if wants(&p.leader) {
+		p.notify(&p.leader)
 		return
 	}
 	if p.turn == nil || p.turn.state == dead {

@@ -72,9 +72,12 @@ type resumption struct {
 // newThread adds a thread that runs ctx. The caller makes it ready.
 func (p *process) newThread(ctx *ring0.UserContext) *thread {
 	p.lastTID++
-	t := &thread{tid: p.lastTID, ctx: ctx, name: p.name}
+	t := &p.leader
+	if p.threads != nil {
+		t = new(thread)
+	}
+	t.tid, t.ctx, t.name = p.lastTID, ctx, p.name
 	if p.threads == nil {
-		p.leader = t
 		t.next, t.prev = t, t
 		p.threads = t
 	} else {

@@ -48,8 +48,9 @@ func (c *clockFile) Cached(n uint64) mem.Frame {
 // mapClock maps both pages at the top of where mappings go, and returns where the program finds the code.
 func (p *process) mapClock() uint64 {
 	const data, code = mapTop - 2*pageSize, mapTop - pageSize
-	c := &clockFile{}
-	p.mm.areas.add(area{start: data, end: code, kind: protRead, file: vfs.NewFile(&vfs.Loc{Node: c, Name: "[vvar]"}, 0)})
-	p.mm.areas.add(area{start: code, end: code + pageSize, kind: protRead | protExec, off: pageSize, file: vfs.NewFile(&vfs.Loc{Node: c, Name: "[vdso]"}, 0)})
+	f := vfs.NewFile(&vfs.Loc{Node: &p.clockFile, Name: "[vdso]"}, 0)
+	f.Retain()
+	p.mm.areas.add(area{start: data, end: code, kind: protRead, file: f})
+	p.mm.areas.add(area{start: code, end: code + pageSize, kind: protRead | protExec, off: pageSize, file: f})
 	return code
 }

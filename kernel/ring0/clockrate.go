@@ -81,16 +81,27 @@ func kernelTightest(r *[3]reading) (at, width uint64, count uint32) {
 	return at, width, count
 }
 
-// kernelMeasure returns the clock's rate from a timer that counts down at 1 GHz from maxCount since TSC start. fine tells
-// whether it can be: the reading must be a thousand times tighter than the time that was measured.
-func kernelMeasure(start uint64, r *[3]reading) (mult, hz, ticks uint64, fine bool) {
+// kernelMeasure returns how many ticks and nanoseconds there were between TSC start, when a timer of 1 GHz began to count down
+// from initial, and a reading; wrapped says that it reached 0 and began anew meanwhile. It is false when that cannot be told:
+// the reading must be a thousand times tighter than the time that was measured.
+func kernelMeasure(start uint64, r *[3]reading, initial uint32, wrapped bool) (ticks, nanos uint64, ok bool) {
 	at, width, count := kernelTightest(r)
 	ticks = at - start
-	if count == 0 || width >= ticks>>10 {
-		return 0, 0, 0, false
+	if count == 0 || count > initial || width >= ticks>>10 {
+		return 0, 0, false
 	}
-	mult, hz, fine = kernelRatio(ticks, uint64(maxCount-count))
-	return mult, hz, ticks, fine
+	nanos = uint64(initial - count)
+	if wrapped {
+		nanos += uint64(initial)
+	}
+	return ticks, nanos, true
+}
+
+// kernelAgrees reports whether ticks and nanos differ from the rate by no more than an eighth, as they do when the timer
+// has wrapped unseen.
+func kernelAgrees(ticks, nanos, mult uint64) bool {
+	want := scale(ticks, mult)
+	return nanos >= want-want>>3 && nanos <= want+want>>3
 }
 
 // kernelDate returns the seconds since 1970 of a date of the Gregorian calendar, and false for what is no date between 1970

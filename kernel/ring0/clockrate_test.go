@@ -50,8 +50,9 @@ func TestMeasure(t *testing.T) {
 			for _, after := range []float64{0, 1, 1e3, 1e5, 2e6, 20e6, 700e6, 4.2e9, 4.3e9, 90e9} {
 				for name, preempt := range map[string][3][3]float64{"quiet": quiet, "first": first, "two": two, "all": all} {
 					m := machine{hz: hz, start: start, passed: after}
-					mult, got, ticks, ok := kernelMeasure(start, m.read(preempt))
-					if !ok {
+					ticks, nanos, ok := kernelMeasure(start, m.read(preempt), maxCount, false)
+					mult, got, ratio := kernelRatio(ticks, nanos)
+					if !ok || !ratio {
 						if name != "all" && after >= 2e6 && after < 4e9 && hz >= 800e6 {
 							t.Errorf("%g Hz, %g ns, %s: no measure", hz, after, name)
 						}
@@ -69,9 +70,27 @@ func TestMeasure(t *testing.T) {
 	}
 	// Clocks that stand still, or run backwards.
 	for _, r := range [][3]reading{{}, {{100, 100, 5}, {100, 100, 5}, {100, 100, 5}}, {{50, 40, 5}, {30, 20, 5}, {10, 0, 5}}, {{math.MaxUint64, 0, 1}, {0, math.MaxUint64, 1}, {1, 0, 0}}} {
-		if _, hz, _, ok := kernelMeasure(100, &r); ok && (hz < minHz || hz > maxHz) {
-			t.Errorf("%v: %d Hz", r, hz)
+		if ticks, nanos, ok := kernelMeasure(100, &r, maxCount, false); ok {
+			if _, hz, ok := kernelRatio(ticks, nanos); ok && (hz < minHz || hz > maxHz) {
+				t.Errorf("%v: %d Hz", r, hz)
+			}
 		}
+	}
+	// A timer of 5 ms that has begun anew says how late its interrupt is; one that did so unseen is found out.
+	mult := kernelMult(3e9)
+	for late := uint64(0); late < 5e6; late += 37123 {
+		at := 100 + 3*(5e6+late)
+		r := [3]reading{{at - 30, at + 30, uint32(5e6 - late)}, {at + 60, at + 9000, 1}, {at + 9000, at + 8000, 7}}
+		ticks, nanos, ok := kernelMeasure(100, &r, 5e6, true)
+		if ok != (late < 5e6-1) || ok && (nanos != 5e6+late || ticks != at-100 || !kernelAgrees(ticks, nanos, mult)) {
+			t.Errorf("%d ns late: %d ticks, %d ns, %v", late, ticks, nanos, ok)
+		}
+		if ticks, nanos, ok := kernelMeasure(100, &r, 5e6, false); ok && kernelAgrees(ticks, nanos, mult) {
+			t.Errorf("%d ns late: taken for %d ns", late, nanos)
+		}
+	}
+	if _, _, ok := kernelMeasure(100, &[3]reading{{1e6, 1e6, 9}, {1e6, 1e6, 9}, {1e6, 1e6, 9}}, 8, false); ok {
+		t.Error("a count beyond the first was taken")
 	}
 }
 

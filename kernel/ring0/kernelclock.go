@@ -11,22 +11,34 @@ import (
 // measured against the local APIC's timer, which VMMs run at 1 GHz, over the time that passes anyway: the timer counts from
 // kernel entry on, and readings of both clocks relate the two. Until then a frequency is guessed; nothing waits.
 type clockState struct {
-	seq    uint32 // odd while it changes
-	fine   uint32 // programs may read the clock themselves: its rate changes no more, or hardly
-	tsc    uint64 // at this TSC
-	nanos  uint64 // it was this many ns since kernel entry,
-	mult   uint64 // and a tick is mult / 2^32 ns
-	hz     uint64 // 0: guessed
-	apic   uint64 // TSC when the APIC timer started to count down from its maximum; 0: it does something else by now, or nothing
-	window uint64 // ticks that the measurement took
+	seq   uint32 // odd while it changes
+	fine  uint32 // rateGuessed, rateFine or rateFinal
+	tsc   uint64 // at this TSC
+	nanos uint64 // it was this many ns since kernel entry,
+	mult  uint64 // and a tick is mult / 2^32 ns
+	hz    uint64 // 0: guessed
+
+	// The measurement: a timer that counts, and what earlier ones counted.
+	start              uint64 // TSC when the APIC timer began to count down; 0: it is not known
+	initial            uint32 // from here
+	slack              uint64 // ticks that start may be wrong by
+	sumTicks, sumNanos uint64
+	window             uint64 // ticks that the rate is from
 }
 
 var clock clockState
 
+// How good the rate is. Programs read the clock themselves from rateFine on.
+const (
+	rateGuessed = iota // or measured in short
+	rateFine
+	rateFinal
+)
+
 // The times after which the frequency is measured, in ticks: a first time, for better, and for good.
 const (
 	calibrateTicks = 4 << 20  // 1 to 4 ms
-	refineTicks    = 64 << 20 // a reading is wrong by a microsecond or two: of 20 ms the ten thousandth part
+	refineTicks    = 64 << 20 // a reading is wrong by a microsecond at most: of 20 ms the ten thousandth part
 	finalTicks     = 1 << 30
 	guessedHz      = 2e9
 
@@ -38,11 +50,12 @@ const (
 	apicCurrent = apicBase + 0x390
 	apicDivide  = apicBase + 0x3e0
 
-	apicEnable   = 1 << 8
-	timerMasked  = 1 << 16
-	divideBy1    = 0xb
-	maxCount     = 0xffffffff
-	minTimerNano = 1000
+	apicEnable    = 1 << 8
+	timerMasked   = 1 << 16
+	timerPeriodic = 1 << 17
+	divideBy1     = 0xb
+	maxCount      = 0xffffffff
+	minTimerNano  = 1000
 )
 
 func kernelTimerInit() {
@@ -51,20 +64,18 @@ func kernelTimerInit() {
 	cpu.Out8(0xa1, 0xff)
 	cpu.Store32(apicSVR, apicEnable|vectorSpurious)
 	cpu.Store32(apicDivide, divideBy1)
-	cpu.Store32(apicTimer, timerMasked|vectorTimer)
-	cpu.Store32(apicInitial, maxCount)
-	clock.apic = cpu.ReadTSC()
 	clock.tsc = entryTSC
 	clock.mult = 1e9 << 32 / guessedHz
 	setRuntimeClock()
 	if hz := kernelKnownHz(); hz != 0 {
-		clock.hz, clock.mult, clock.fine, clock.apic = hz, kernelMult(hz), 1, 0
+		clock.hz, clock.mult, clock.fine = hz, kernelMult(hz), rateFinal
 	}
+	kernelRest()
 }
 
 // Nanotime returns the time since kernel entry in ns. It never goes back.
 func Nanotime() uint64 {
-	if clock.apic != 0 && kernelDue() {
+	if clock.start != 0 && kernelDue() {
 		syscall(sysCalibrate, 0, 0)
 	}
 	return kernelRead()
@@ -90,12 +101,12 @@ func Nanos(ticks uint64) uint64 { return scale(ticks, clock.mult) }
 
 // kernelNanotime is Nanotime for kernel context.
 func kernelNanotime() uint64 {
-	if clock.apic != 0 && kernelDue() {
+	if clock.start != 0 && kernelDue() {
 		kernelCalibrate()
 	}
 	if pvVersion != 0 && kernelPVChanged() {
 		if rate := kernelPVRate(); rate != 0 && rate != clock.mult {
-			kernelSetRate(rate, 1e9<<32/rate, 1)
+			kernelSetRate(rate, 1e9<<32/rate, rateFinal)
 		}
 	}
 	return kernelRead()
@@ -103,16 +114,21 @@ func kernelNanotime() uint64 {
 
 // kernelDue reports whether the APIC timer has counted for long enough to measure, or to do so for better.
 func kernelDue() bool {
-	elapsed := cpu.ReadTSC() - clock.apic
-	return clock.hz == 0 && elapsed >= calibrateTicks ||
-		elapsed >= refineTicks && clock.window < refineTicks || elapsed >= finalTicks && clock.window < finalTicks
+	ticks := clock.sumTicks + cpu.ReadTSC() - clock.start
+	return clock.hz == 0 && ticks >= calibrateTicks ||
+		ticks >= refineTicks && clock.window < refineTicks || ticks >= finalTicks && clock.window < finalTicks
 }
 
-// kernelCalibrate measures the TSC's frequency over the time since the APIC timer started, if it still counts.
+// kernelCalibrate measures the TSC's frequency over the time for which the APIC timer has counted so far.
 func kernelCalibrate() {
-	if clock.apic == 0 {
-		return
+	if clock.start != 0 {
+		kernelCounted(false)
 	}
+}
+
+// kernelCounted takes what the timer has counted into account and sets the clock's rate by all that there is; wrapped says that
+// the timer's interrupt is being served. It returns what there was now.
+func kernelCounted(wrapped bool) (ticks, nanos uint64) {
 	// The tightest of three readings, lest the host preempts the machine between the two clocks.
 	var r [3]reading
 	for i := range r {
@@ -120,23 +136,63 @@ func kernelCalibrate() {
 		r[i].count = cpu.Load32(apicCurrent)
 		r[i].after = cpu.ReadTSC()
 	}
-	if r[0].count == 0 {
-		clock.apic = 0 // it ran out
-		return
+	if r[0].count == 0 && !wrapped {
+		clock.start = 0 // it ran out
+		return 0, 0
 	}
-	mult, hz, ticks, ok := kernelMeasure(clock.apic, &r)
-	if !ok || ticks < clock.window {
-		return
+	ticks, nanos, ok := kernelMeasure(clock.start, &r, clock.initial, wrapped)
+	if !ok || clock.slack >= ticks>>10 || clock.hz == 0 && wrapped || clock.hz != 0 && !kernelAgrees(ticks, nanos, clock.mult) {
+		return 0, 0
 	}
-	clock.window = ticks
-	fine := clock.fine
-	if ticks >= refineTicks {
-		fine = 1
+	allTicks, allNanos := clock.sumTicks+ticks, clock.sumNanos+nanos
+	mult, hz, ok := kernelRatio(allTicks, allNanos)
+	if !ok || allTicks < clock.window {
+		return 0, 0
 	}
-	if ticks >= finalTicks {
-		clock.apic = 0
+	clock.window = allTicks
+	fine := uint32(rateGuessed)
+	switch {
+	case allTicks >= finalTicks:
+		fine = rateFinal
+		clock.start = 0
+	case allTicks >= refineTicks:
+		fine = rateFine
 	}
 	kernelSetRate(mult, hz, fine)
+	return ticks, nanos
+}
+
+// kernelStopped ends what the timer counts, since it is to count something else or has run down.
+func kernelStopped(wrapped bool) {
+	if clock.start != 0 {
+		ticks, nanos := kernelCounted(wrapped)
+		clock.sumTicks += ticks
+		clock.sumNanos += nanos
+		clock.start = 0
+	}
+}
+
+// kernelStarted lets the timer count down from count.
+func kernelStarted(count uint32) {
+	before := cpu.ReadTSC()
+	cpu.Store32(apicInitial, count)
+	if clock.fine != rateFinal {
+		clock.slack = cpu.ReadTSC() - before
+		clock.start, clock.initial = before+clock.slack/2, count
+	}
+}
+
+// periodic says that the timer begins anew when it has run down. It does as long as the rate is being measured: what it has
+// counted since tells how late its interrupt is.
+var periodic bool
+
+// kernelRest lets the timer interrupt no more. While nobody needs it, it may as well count.
+func kernelRest() {
+	periodic = false
+	cpu.Store32(apicTimer, timerMasked|vectorTimer)
+	if clock.fine != rateFinal {
+		kernelStarted(maxCount)
+	}
 }
 
 // kernelSetRate goes on with another rate, as if it had been there from the start; but time never goes back.
@@ -190,28 +246,22 @@ func kernelArm() {
 		return
 	}
 	armedFor = next
-	if next == 0 {
-		cpu.Store32(apicTimer, timerMasked|vectorTimer)
-		if clock.fine == 0 && clock.apic == 0 {
-			// Nobody needs the timer: it may as well count.
-			before := cpu.ReadTSC()
-			cpu.Store32(apicInitial, maxCount)
-			clock.apic = before + (cpu.ReadTSC()-before)/2
-			clock.window = 0
-		}
-		return
-	}
 	now := kernelNanotime()
-	if clock.apic != 0 {
-		kernelCalibrate()
-		clock.apic = 0
+	kernelStopped(false)
+	if next == 0 {
+		kernelRest()
+		return
 	}
 	wait := uint64(minTimerNano)
 	if next > now+minTimerNano {
 		wait = min(next-now, maxCount)
 	}
-	cpu.Store32(apicTimer, vectorTimer)
-	cpu.Store32(apicInitial, uint32(wait))
+	mode := uint32(vectorTimer)
+	if periodic = clock.fine != rateFinal; periodic {
+		mode |= timerPeriodic
+	}
+	cpu.Store32(apicTimer, mode)
+	kernelStarted(uint32(wait))
 }
 
 // quiet is set while Notify waits: no timer runs, so that a counting boot, whose clock stands still while the CPU halts, does
@@ -227,6 +277,7 @@ func kernelTimer() {
 	cpu.Store32(apicEOI, 0)
 	interrupts[0]++
 	armedFor = 0
+	kernelStopped(true)
 	now := kernelNanotime()
 	for i := range numThreads {
 		t := &threads[i%maxThreads]
@@ -238,6 +289,9 @@ func kernelTimer() {
 		sliceEnd, sliceExpired = 0, true
 	}
 	kernelArm()
+	if armedFor == 0 && periodic {
+		kernelRest()
+	}
 }
 
 // kernelDevice serves a device's interrupt.

@@ -17,9 +17,19 @@ func TestScheduling(t *testing.T) {
 	if e.how != abi.EndExited || e.code != 0 {
 		t.Error(e)
 	}
-	const want = "sleep idle alone shares wakers signals adds"
+	const want = "sleep idle alone vdso shares wakers signals adds"
 	if got := strings.Join(okLines(e.console), " "); got != want {
 		t.Errorf("passed %q, want %q\n%v", got, want, e)
+	}
+}
+
+// A Go program reads the clock without the kernel too.
+func TestGoClock(t *testing.T) {
+	dir := t.TempDir()
+	run(t, "go", "build", "-trimpath", "-o", filepath.Join(dir, "gosuite"), "./gosuite")
+	e := boot(t, vmSpec{dir: dir, args: []string{"/gosuite", "clock"}, counting: true})
+	if e.how != abi.EndExited || e.code != 0 {
+		t.Error(e)
 	}
 }
 

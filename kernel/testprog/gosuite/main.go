@@ -51,6 +51,21 @@ func end(how string) {
 		*p = 1
 	case "deadlock":
 		select {}
+	case "clock":
+		// To be run where an instruction takes 8 ns, and a system call 5 us.
+		start := time.Now()
+		for time.Since(start) < 200*time.Millisecond {
+		}
+		start = time.Now()
+		for range 1000 {
+			time.Now()
+		}
+		took := time.Since(start)
+		fmt.Println(took/1000, "for time.Now")
+		if took > 1000*3000 {
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case "exit":
 		os.Exit(7)
 	case "signal":
