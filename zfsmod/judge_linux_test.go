@@ -126,7 +126,7 @@ func TestJudges(t *testing.T) {
 type fuse struct{ t testing.TB }
 
 // startFuse starts zfs-fuse, which ends with the test.
-func startFuse(t testing.TB) fuse {
+func startFuse(t testing.TB, options ...string) fuse {
 	t.Helper()
 	if os.Getuid() != 0 {
 		needs.Missing(t, "zfs-fuse mounts for root only")
@@ -134,7 +134,7 @@ func startFuse(t testing.TB) fuse {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		needs.Missing(t, "there is no /dev/fuse")
 	}
-	cmd := tool(t, "fuse", "sbin/zfs-fuse", "-n", "--no-kstat-mount")
+	cmd := tool(t, "fuse", "sbin/zfs-fuse", append([]string{"-n", "--no-kstat-mount"}, options...)...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
