@@ -44,8 +44,8 @@ func do(t testing.TB, errs ...error) {
 	}
 }
 
-// sparse makes a file of so many bytes that takes no room.
-func sparse(t testing.TB, name string, size int64) {
+// sparseFile makes a file of so many bytes that takes no room.
+func sparseFile(t testing.TB, name string, size int64) {
 	t.Helper()
 	do(t, os.WriteFile(name, nil, 0o600), os.Truncate(name, size))
 }
@@ -74,7 +74,7 @@ func populate(t testing.TB, dir string, seed uint64) {
 // withHoles makes a file of the size whose blocks are a few, far from each other.
 func withHoles(t testing.TB, name string, size int64) {
 	t.Helper()
-	sparse(t, name, size)
+	sparseFile(t, name, size)
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	do(t, err)
 	defer f.Close()
@@ -135,7 +135,7 @@ func TestForeign(t *testing.T) {
 	f := startFuse(t, "--enable-xattr")
 	dir, alt := t.TempDir(), t.TempDir()
 	img := filepath.Join(dir, "pool.img")
-	sparse(t, img, 1<<30)
+	sparseFile(t, img, 1<<30)
 	f.zpool("create", "-O", "compression=off", "-R", alt, "flforeign", img)
 	imported := true
 	defer func() {
@@ -204,8 +204,8 @@ func TestForeignMirror(t *testing.T) {
 	f := startFuse(t)
 	dir, alt := t.TempDir(), t.TempDir()
 	a, b := filepath.Join(dir, "a.img"), filepath.Join(dir, "b.img")
-	sparse(t, a, size)
-	sparse(t, b, size)
+	sparseFile(t, a, size)
+	sparseFile(t, b, size)
 	f.zpool("create", "-R", alt, "flmirror", "mirror", a, b)
 	root := alt
 	populate(t, root, 1)
