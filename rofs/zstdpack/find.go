@@ -115,9 +115,10 @@ func (f *finder) far(src []byte, i, hi, best int) int {
 	n := min(int(rank&255), f.depth)
 	places := f.places[int(rank>>8)-n:][:n]
 	v := load64(src, i+farBytes) << 24
+	tell := telling(best)
 	for k := len(places) - 1; k >= 0; k-- {
 		e := places[k]
-		if equal := bits.TrailingZeros64((e^v)>>24) >> 3; equal+farBytes <= best && equal < 5 {
+		if (e^v)&tell != 0 {
 			continue
 		}
 		p := int(e & (1<<24 - 1))
@@ -130,7 +131,11 @@ func (f *finder) far(src []byte, i, hi, best int) int {
 			if n >= f.nice || i+n >= hi {
 				break
 			}
+			tell = telling(best)
 		}
 	}
 	return best
 }
+
+// telling returns the bits of a place that it has in common with another where a match is longer than best.
+func telling(best int) uint64 { return (1<<(8*min(max(best+1-farBytes, 0), 5)) - 1) << 24 }
