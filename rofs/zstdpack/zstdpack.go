@@ -44,7 +44,7 @@ const (
 // efforts are what levels take, each up to the next: how many places are compared with each, the length of a match that is taken
 // without looking for more, and how often a block is gone through.
 var efforts = [...]struct{ level, depth, nice, passes int }{
-	{6, 2, 32, 1}, {9, 3, 64, 1}, {12, 4, 64, 1}, {16, 6, 96, 1}, {19, 8, 96, 1}, {20, 16, 256, 1}, {21, 32, 256, 2}, {22, 255, 1024, 2},
+	{6, 2, 32, 1}, {12, 3, 48, 1}, {19, 4, 64, 1}, {20, 8, 96, 1}, {21, 16, 256, 1}, {22, 255, 1024, 2},
 }
 
 // New returns an Encoder of a level, from MinLevel to MaxLevel.

@@ -215,7 +215,7 @@ func forms(frame []byte) map[string]bool {
 
 // TestForms wants every form that the format has of a block and its parts.
 func TestForms(t *testing.T) {
-	j, e := newJudges(t), New(19)
+	j, e := newJudges(t), New(20)
 	has := map[string]bool{}
 	add := func(src []byte) {
 		for name := range forms(j.check(t, e, src)) {
