@@ -98,6 +98,7 @@ type vmSpec struct {
 	env    []string
 	memory int64 // bytes; 0 is the default
 	extra  string
+	cpu    string // as QEMU's -cpu takes it; "" is the default
 	align  string // as fsmod.Options.AlignExec
 
 	counting bool // time is counted in instructions, so that all of it is exact
@@ -122,7 +123,7 @@ func boot(t *testing.T, s vmSpec) ended {
 	t.Helper()
 	q := emulator(t)
 	img := makeImage(t, s)
-	cfg := qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra}
+	cfg := qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: s.memory, Append: s.extra, CPU: s.cpu}
 	if s.counting {
 		cfg.Counting = &qemu.Counting{}
 	}
@@ -311,6 +312,25 @@ func TestC(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// Programs choose their code by what CPUID has, which is not all what the kernel serves: AVX is hidden. The least CPU that there is, and all
+// that QEMU has.
+func TestCPUs(t *testing.T) {
+	for _, c := range checks {
+		if c.program != "start" && c.program != "threads" && c.program != "signals" {
+			continue
+		}
+		dir := t.TempDir()
+		data(t, filepath.Join(dir, "data"))
+		compileC(t, 0, c.program, filepath.Join(dir, c.program))
+		for _, cpu := range []string{"qemu64", "max"} {
+			e := boot(t, vmSpec{dir: dir, args: append([]string{"/" + c.program}, c.args...), env: []string{"EMPTY=", "KEY=a value"}, cpu: cpu})
+			if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != c.code || got != c.want {
+				t.Errorf("%s on %s: want exit %d after %q, got %v", c.program, cpu, c.code, c.want, e)
+			}
 		}
 	}
 }
