@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/firstlight-boot/firstlight/kernel/ring0"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
@@ -109,5 +110,113 @@ func TestSplitTime(t *testing.T) {
 		if s, ns := splitTime(c.t); s != c.s || ns != c.ns {
 			t.Errorf("splitTime(%d) = %d, %d; want %d, %d", c.t, s, ns, c.s, c.ns)
 		}
+	}
+}
+
+// The emulator never raises the exceptions of SSE, so what they become is tested here: the lowest of the flags that are set and
+// not masked, as Linux has it.
+func TestFloatCode(t *testing.T) {
+	const all = 0x3f
+	for _, c := range []struct {
+		vector          int
+		status, control uint16
+		want            int
+	}{
+		{vecSIMD, 1, 0, fpeInvalid}, {vecSIMD, 4, 0, fpeFloatDiv}, {vecSIMD, 8, 0, fpeOverflow}, {vecSIMD, 16, 0, fpeUnderflow},
+		{vecSIMD, 2, 0, fpeUnderflow}, {vecSIMD, 32, 0, fpeInexact}, {vecSIMD, all, all &^ 4, fpeFloatDiv},
+		{vecSIMD, all, all, siKernel}, {vecSIMD, 4, all, siKernel}, {vecSIMD, 12, all &^ 8, fpeOverflow},
+		{vecFloat, 1, 0, fpeInvalid}, {vecFloat, 4, all &^ 4, fpeFloatDiv}, {vecFloat, 8 | 32, 0, fpeOverflow},
+		{vecFloat, 32, all &^ 32, fpeInexact}, {vecFloat, 16, 0, fpeUnderflow}, {vecFloat, 0, 0, siKernel},
+	} {
+		var ctx ring0.UserContext
+		if c.vector == vecFloat {
+			set16(ctx.FX[0:], c.control)
+			set16(ctx.FX[2:], c.status)
+		} else {
+			set32(ctx.FX[fxMXCSR:], uint32(c.status)|uint32(c.control)<<7)
+		}
+		if got := floatCode(&ctx, c.vector); got != c.want {
+			t.Errorf("vector %d, status %#x, masked %#x: code %d, want %d", c.vector, c.status, c.control, got, c.want)
+		}
+	}
+}
+
+// Signals are taken by kind and number, of one number in the order in which they came.
+func TestSigQueue(t *testing.T) {
+	var p process
+	p.setLimits()
+	var q sigQueue
+	for i, sig := range []int{40, 12, 34, 10, 12, sigSegv, 34, 64, sigIll} {
+		if !p.queue(&q, sigInfo{sig: sig, code: -1, fields: [4]uint64{uint64(i)}}) {
+			t.Fatal(i)
+		}
+	}
+	if p.queued != 8 { // 12 came twice
+		t.Errorf("%d are queued", p.queued)
+	}
+	if s, ok := p.take(&q, bit(34)); !ok || s.fields[0] != 2 || q.set&bit(34) == 0 {
+		t.Errorf("%+v, %v, %x", s, ok, q.set)
+	}
+	p.drop(&q, bit(40))
+	for _, want := range []sigInfo{{sig: sigIll}, {sig: sigSegv}, {sig: 10}, {sig: 12}, {sig: 34}, {sig: 64}} {
+		if s, ok := p.take(&q, ^uint64(0)); !ok || s.sig != want.sig {
+			t.Errorf("%+v, want %d", s, want.sig)
+		}
+	}
+	if _, ok := p.take(&q, ^uint64(0)); ok || q.set != 0 || p.queued != 0 || len(q.list) != 0 {
+		t.Errorf("left: %+v", q)
+	}
+	// At the limit real-time signals with a value are refused, what kill sends is known by its number alone.
+	p.limits[rlimitSigpending][0] = 1
+	for i, c := range []struct {
+		s    sigInfo
+		room bool
+	}{{sigInfo{sig: 40, code: -1}, true}, {sigInfo{sig: 40, code: -1}, false}, {sigInfo{sig: 41, code: siUser}, true}, {sigInfo{sig: 12, code: siUser}, true}, {sigInfo{sig: 13, code: -1}, true}} {
+		if got := p.queue(&q, c.s); got != c.room {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+	if q.set != bit(40)|bit(41)|bit(12)|bit(13) || len(q.list) != 2 {
+		t.Errorf("%+v", q)
+	}
+}
+
+func TestAltStack(t *testing.T) {
+	var a altStack
+	if a.state(5) != ssDisable || a.set(0x1000, 0x800, 0, 5) != 0 || a.state(5) != 0 || a.state(0x1001) != ssOnStack || a.state(0x1800) != ssOnStack || a.state(0x1000) != 0 || a.state(0x1801) != 0 {
+		t.Errorf("%+v", a)
+	}
+	if a.set(0, 0, ssDisable, 0x1400) != vfs.EPERM || a.set(0, minAltStack-1, 0, 0) != vfs.ENOMEM || a.set(0, minAltStack, 3, 0) != vfs.EINVAL || a.size != 0x800 {
+		t.Errorf("%+v", a)
+	}
+	if a.set(0x1000, 0x800, ssAutodisarm|ssOnStack, 5) != 0 || a.state(0x1400) != ssAutodisarm || a.set(1, 1, ssDisable, 0x1400) != 0 || a.state(0) != ssDisable {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestTimer(t *testing.T) {
+	var m timer
+	if m.left(5) != 0 {
+		t.Error("a timer that is off has something left")
+	}
+	m.setTimer(100, 50, 20)
+	for _, c := range []struct{ now, left uint64 }{{100, 50}, {149, 1}, {150, 20}, {151, 19}, {170, 20}} {
+		if got := m.left(c.now); got != c.left {
+			t.Errorf("at %d: %d left, want %d", c.now, got, c.left)
+		}
+	}
+	if n := m.forward(150); n != 1 || m.at != 170 {
+		t.Errorf("%d times, then %d", n, m.at)
+	}
+	if n := m.forward(211); n != 3 || m.at != 230 {
+		t.Errorf("%d times, then %d", n, m.at)
+	}
+	m.setTimer(100, 1<<64-1, 0)
+	if m.at != 1<<64-1 || m.left(100) != 1<<64-101 {
+		t.Errorf("far away: %d", m.at)
+	}
+	m.setTimer(100, 1, 0)
+	if m.left(200) != 1 || m.forward(200) != 1 || m.at != 0 {
+		t.Errorf("once: %d", m.at)
 	}
 }

@@ -351,7 +351,7 @@ func TestEndings(t *testing.T) {
 		{"megabyte", abi.EndExited, 0, ""},
 		{"thread-exit", abi.EndExited, 9, ""},
 		{"main-leaves", abi.EndExited, 9, ""},
-		{"abort", abi.EndKilled, sigabrt, ""},
+		{"abort", abi.EndKilled, sigabrt, "killed by SIGABRT at 0x"},
 		{"segv", abi.EndKilled, sigsegv, "killed by SIGSEGV at 0x"},
 		{"thread-segv", abi.EndKilled, sigsegv, "address 0x10\n"},
 		{"kernel", abi.EndKilled, sigsegv, "address 0xffff800000200000\n"},

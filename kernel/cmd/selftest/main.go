@@ -33,6 +33,7 @@ func main() {
 		{"clock", clock},
 		{"idle", idle},
 		{"ring3", ring3},
+		{"turns", turns},
 		{"two-spaces", twoSpaces},
 		{"isolation", isolation},
 		{"page-tables", pageTables},
@@ -313,6 +314,39 @@ func ring3() error {
 		return fmt.Errorf("no time left: trap %d", trap)
 	}
 	return nil
+}
+
+// turns has goroutines and timers beside a program that spins: each gets its turn when the program's slice ends, as it does
+// in package linux when there are any.
+func turns() error {
+	c, _, err := program("\xeb\xfe") // jmp .
+	if err != nil {
+		return err
+	}
+	const naps, slice = 5, 10e6
+	done := make(chan struct{})
+	go func() {
+		for range naps {
+			time.Sleep(5 * time.Millisecond)
+		}
+		close(done)
+	}()
+	start := ring0.Nanotime()
+	for {
+		if trap := ring0.Enter(c, ring0.Nanotime()+slice); trap != ring0.TrapTimeslice {
+			return fmt.Errorf("trap %d", trap)
+		}
+		runtime.Gosched()
+		took := ring0.Nanotime() - start
+		select {
+		case <-done:
+			return nil
+		default:
+			if took > 100*naps*slice {
+				return fmt.Errorf("%d naps of 5 ms are not over after %d ns", naps, took)
+			}
+		}
+	}
 }
 
 // floatingPoint checks that a program's state and the kernel's do not mix.
