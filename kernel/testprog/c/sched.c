@@ -59,6 +59,7 @@ static void hit(int sig) { hits++; }
 
 int main(void) {
 	pthread_t th[8];
+	late(1); // what is used for the first time is read from the disk
 	// Sleeping alone: within 100 us.
 	for (uint64_t ns = 1000; ns <= 1000 * M; ns *= 10) {
 		struct timespec t = {ns / 1000000000, ns % 1000000000};
@@ -87,9 +88,8 @@ int main(void) {
 
 	// The clock is read without the kernel: a system call takes 400 instructions and more, of 8 ns here.
 	struct timeval tv;
-	unsigned cpu;
 	uint64_t a0 = now(CLOCK_MONOTONIC);
-	for (int i = 0; i < 1000; i++) now(CLOCK_REALTIME), gettimeofday(&tv, NULL), time(NULL), getcpu(&cpu, NULL);
+	for (int i = 0; i < 1000; i++) now(CLOCK_REALTIME), gettimeofday(&tv, NULL), time(NULL), sched_getcpu();
 	uint64_t took = now(CLOCK_MONOTONIC) - a0;
 	printf("# %ld\n", (long)took);
 	check("vdso", took > 1000 * 1000 && took < 1000 * 3500);
