@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -42,6 +43,7 @@ func (t *timeline) memory() {
 		return
 	}
 	t.heading("memory", "pages of the guest that were touched, of one "+string(run.Kind)+" boot")
+	defer t.owners(run)
 	ready := make(map[string]uint64)
 	if run.Memory != nil {
 		for _, g := range run.Memory.Ready {
@@ -96,6 +98,24 @@ func (t *timeline) memory() {
 		t.printf("%12d%*s  balloon: %s\n", m.Balloon[name], shareWidth, "", clean(name))
 	}
 	t.growth(run)
+}
+
+// owners writes what all RAM is for by the kernel's own account, whether touched or not.
+func (t *timeline) owners(run *boottrace.Run) {
+	if run.Guest == nil || len(run.Guest.Owners) == 0 {
+		return
+	}
+	t.heading("RAM", "by the kernel's own account, at its last mark")
+	const pageSize = 4096
+	var all uint64
+	for _, o := range run.Guest.Owners {
+		all += min(o.Pages, math.MaxUint32) * pageSize
+	}
+	for _, o := range run.Guest.Owners {
+		n := min(o.Pages, math.MaxUint32) * pageSize
+		t.printf("%12s%*s  %s\n", cmp.Or(size(n), "0 B"), shareWidth, share(float64(n), float64(all)), clean(o.Name))
+	}
+	t.printf("%12s%*s  %s\n", size(all), shareWidth, share(1, 1), "all that the loader's map names")
 }
 
 // growth writes how much memory was touched by each mark that is much more than by the one before, in all and by owner.

@@ -16,6 +16,7 @@ func TestMemoryAtReady(t *testing.T) {
 		Kind: boottrace.Counting, Until: boottrace.UntilExit, Instructions: 900, TouchedBytes: 6 << 20,
 		Marks:   []boottrace.Mark{{ID: 1, Instructions: 100}, {ID: 7, Name: boottrace.InitcallPrefix + "x", Instructions: 150}, {ID: 6, Instructions: 800}},
 		Regions: []boottrace.Region{{Name: "kernel text", TouchedBytes: 5 << 20, First: []boottrace.Toucher{{Function: "a/b/c.d", Bytes: 4 << 20}, {Function: "e", Bytes: 1 << 19}, {Function: "f", Bytes: 1}}, OverTime: []uint64{1 << 20, 3 << 19, 2 << 20, 3 << 20}}, {Name: "other", TouchedBytes: 1 << 20}},
+		Guest:   &boottrace.Guest{Owners: []boottrace.OwnedPages{{Name: "free", Pages: 256}, {Name: "kernel heap", Pages: 768}}},
 		Memory: &boottrace.Memory{
 			ReadyBytes: 4 << 20, Ready: []boottrace.Region{{Name: "kernel text", TouchedBytes: 4 << 20}},
 			OverTime: []boottrace.Touched{{Bytes: 1 << 20}, {Instructions: 100, Bytes: 2 << 20}, {Instructions: 700, Bytes: 3 << 20}, {Instructions: 900, Bytes: 4 << 20}},
@@ -42,6 +43,11 @@ memory over time  touched by the time of these marks, by what it was for in the 
       entry        end  for
     1.5 MiB      2 MiB  kernel text
       2 MiB      3 MiB  all
+
+RAM  by the kernel's own account, at its last mark
+       1 MiB   25.0  free
+       3 MiB   75.0  kernel heap
+       4 MiB  100.0  all that the loader's map names
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

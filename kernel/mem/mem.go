@@ -77,6 +77,7 @@ const (
 	SysEmpty  = 0x1011 // return half of the cache to the pool
 	SysContig = 0x1012 // take frames in a row
 	SysCount  = 0x1013 // count the frames that are free
+	SysAdd    = 0x1014 // add a dirty frame
 )
 
 func call(nr, arg uint64) uint64
@@ -108,6 +109,10 @@ func KernelCall(nr, arg uint64) uint64 {
 			p.next += arg * PageSize
 			pool.free -= arg
 			return f
+		}
+	case SysAdd:
+		if !KernelAdd(arg, arg+PageSize, true) {
+			owned[abi.OwnLoader]++
 		}
 	case SysCount:
 		n := uint64(cache.n)
@@ -259,10 +264,10 @@ func Free(f Frame, owner int) {
 	cache.n++
 }
 
-// HandBack gives the pool a frame that the loader used.
+// HandBack gives the pool a frame that the loader used. It is taken when all others are.
 func HandBack(f Frame) {
-	pool.managed++
-	Free(f, abi.OwnLoader)
+	owned[abi.OwnLoader]--
+	call(SysAdd, uint64(f))
 }
 
 // Give makes n frames of one owner another's.

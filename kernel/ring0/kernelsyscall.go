@@ -95,7 +95,7 @@ func kernelSyscall(t *thread) *thread {
 		f.RAX = kernelSigaction(f.RDI, f.RSI, f.RDX)
 	case sysMmap:
 		f.RAX = kernelMmap(f.RDI, f.RSI, f.R10)
-	case mem.SysFill, mem.SysEmpty, mem.SysContig, mem.SysCount:
+	case mem.SysFill, mem.SysEmpty, mem.SysContig, mem.SysCount, mem.SysAdd:
 		f.RAX = mem.KernelCall(nr, f.RDI)
 	case sysIdle:
 		return kernelIdle(t, f.RDI)

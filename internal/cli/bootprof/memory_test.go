@@ -58,6 +58,16 @@ func TestMemoryOwners(t *testing.T) {
 	if rss := after.Memory.RSSBytes; rss < after.PSSBytes || after.PSSBytes < after.TouchedBytes {
 		t.Errorf("RSS %d, PSS %d, touched %d", rss, after.PSSBytes, after.TouchedBytes)
 	}
+	// All of the default 64 MiB but for the hole of the first.
+	for _, run := range []*boottrace.Run{before, after} {
+		ram := uint64(0)
+		for _, o := range run.Guest.Owners {
+			ram += o.Pages * pageSize
+		}
+		if ram > 64<<20-384<<10 || ram < 64<<20-512<<10 {
+			t.Errorf("the kernel's owners add up to %d bytes: %v", ram, run.Guest.Owners)
+		}
+	}
 	const pattern, zeros = 4 * 16 * pageSize, 3 * 16 * pageSize
 	if got := after.Memory.ZeroBytes - before.Memory.ZeroBytes; got != zeros {
 		t.Errorf("%d more bytes of zeros, want %d", got, zeros)
