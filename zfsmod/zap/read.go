@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// ErrDamaged is wrapped by errors about a table that makes no sense.
-var ErrDamaged = errors.New("damaged table")
+// ErrDamaged is wrapped by errors about a table that makes no sense, and by those about other bytes of a pool.
+var ErrDamaged = errors.New("damaged pool")
 
 // Blocks gives the blocks of a table, all of the size of the first.
 type Blocks interface {
@@ -67,16 +67,11 @@ func Each(b Blocks, f func(name string, v Value) error) error {
 	if err != nil {
 		return err
 	}
-	last := uint64(0)
-	for i := range uint64(1) << t.shift {
+	for i := uint64(0); i < 1<<t.shift; {
 		at, err := t.leaf(i)
 		if err != nil {
 			return err
 		}
-		if at == last { // pointers to one leaf follow each other
-			continue
-		}
-		last = at
 		l, err := b.Block(at)
 		if err != nil {
 			return err
@@ -84,6 +79,12 @@ func Each(b Blocks, f func(name string, v Value) error) error {
 		if err := t.each(l, i<<(64-t.shift), f); err != nil {
 			return err
 		}
+		// The pointers to a leaf follow each other. Were each looked at, a few bytes that all 2^28 lead to would be read as often.
+		n := uint64(1) << (t.shift - prefixLen(l))
+		if i%n != 0 {
+			return damaged("pointer %d is to a leaf of %d pointers", i, n)
+		}
+		i += n
 	}
 	return nil
 }
@@ -189,6 +190,9 @@ func (t *table) leaf(i uint64) (uint64, error) {
 	return at, nil
 }
 
+// prefixLen returns how many bits of the hash all names of a leaf have in common.
+func prefixLen(l []byte) uint { return uint(binary.LittleEndian.Uint16(l[32:])) }
+
 // each goes through a leaf, which has to be that of the hash.
 func (t *table) each(l []byte, hash uint64, f func(string, Value) error) error {
 	le := binary.LittleEndian
@@ -196,7 +200,7 @@ func (t *table) each(l []byte, hash uint64, f func(string, Value) error) error {
 	if len(l) != len(t.head) || kind(l) != blockLeaf || le.Uint32(l[24:]) != magicLeaf {
 		return damaged("a leaf starts with %x", kind(l))
 	}
-	if n := uint(le.Uint16(l[32:])); n > t.shift || n > 0 && hash>>(64-n) != le.Uint64(l[16:]) {
+	if n := prefixLen(l); n > t.shift || n > 0 && hash>>(64-n) != le.Uint64(l[16:]) {
 		return damaged("a leaf is not of the pointers to it")
 	}
 	chunks := l[leafHeader+2*buckets:]

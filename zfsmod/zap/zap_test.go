@@ -1,6 +1,8 @@
 package zap
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -70,6 +72,63 @@ func TestValues(t *testing.T) {
 	if v, _, _ := Lookup(m, "shorts"); v.IntLen != 2 || string(v.Data) != "\x00\x01\xff\xfe" {
 		t.Errorf("%v", v)
 	}
+}
+
+// shared is a table of 2^28 pointers, whose every block after the first is one of two leaves, which hold pointers at once.
+type shared struct{ head, leaf []byte }
+
+func (s shared) Block(id uint64) ([]byte, error) {
+	if id == 0 {
+		return s.head, nil
+	}
+	return s.leaf, nil
+}
+
+// TestPointers has pointers lead to a leaf that is not theirs alone.
+func TestPointers(t *testing.T) {
+	var list []Entry
+	for i := range 2000 {
+		list = append(list, Text(fmt.Sprint("name", i), "some value"))
+	}
+	good, _ := Build(list, 5)
+	// The first leaf says that all hashes are its own.
+	b := append([]byte{}, good...)
+	b[BlockSize+32], b[BlockSize+33] = 0, 0
+	n := 0
+	if err := Each(memory{b, BlockSize}, func(string, Value) error { n++; return nil }); err != nil || n >= len(list) {
+		t.Errorf("the first leaf has all the pointers: %d of %d names, %v", n, len(list), err)
+	}
+	// The last does, and pointers before it are to others.
+	b = append([]byte{}, good...)
+	at := len(b) - BlockSize
+	b[at+32], b[at+33] = 0, 0
+	if err := Each(memory{b, BlockSize}, func(string, Value) error { return nil }); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a leaf in the middle has all the pointers: %v", err)
+	}
+
+	s := shared{append([]byte{}, good[:BlockSize]...), append([]byte{}, good[BlockSize:2*BlockSize]...)}
+	s.leaf[32], s.leaf[33] = 0, 0
+	le := binary.LittleEndian
+	le.PutUint64(s.head[16:], 1)  // pointers are in blocks
+	le.PutUint64(s.head[32:], 28) // 2^28
+	steps := 0
+	err := Each(counted{s, &steps}, func(string, Value) error { return nil })
+	if steps > 100 {
+		t.Errorf("%d blocks are read of a table that has two: %v", steps, err)
+	}
+}
+
+// counted counts the blocks that are read, and ends when there are too many.
+type counted struct {
+	Blocks
+	n *int
+}
+
+func (c counted) Block(id uint64) ([]byte, error) {
+	if *c.n++; *c.n > 1000 {
+		return nil, fs.ErrInvalid
+	}
+	return c.Blocks.Block(id)
 }
 
 // FuzzRead reads tables that are damaged.
