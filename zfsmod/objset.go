@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 
 	"github.com/firstlight-boot/firstlight/tree"
@@ -98,7 +99,6 @@ type file struct {
 // plan numbers the objects of a tree from first on. Extended attributes take a folder and a file each behind their file.
 func plan(t *tree.Tree, first uint64) []file {
 	files := make([]file, len(t.Entries))
-	names := map[string]int{} // of files with several names
 	var stack []int
 	next := first
 	for i := range t.Entries {
@@ -110,11 +110,7 @@ func plan(t *tree.Tree, first uint64) []file {
 		f := &files[i]
 		f.end = i + 1
 		if e.HardLink != "" {
-			first, ok := names[e.HardLink]
-			if !ok {
-				first = slices.IndexFunc(t.Entries[:i], func(o tree.Entry) bool { return o.Path == e.HardLink })
-				names[e.HardLink] = first
-			}
+			first := sort.Search(i, func(k int) bool { return tree.Compare(t.Entries[k].Path, e.HardLink) >= 0 })
 			files[first].links++
 			f.object = files[first].object
 			continue
@@ -238,7 +234,7 @@ func (o *objset) file(t *tree.Tree, files []file, i int, p *packers, content *co
 		var list []zap.Entry
 		for j := i + 1; j < f.end; j = files[j].end {
 			c := &t.Entries[j]
-			list = append(list, zap.Number(base(c.Path), statMode(c.Mode)>>12<<60|files[j].object))
+			list = append(list, zap.Number(base(c.Path), uint64(tree.UnixMode(c.Mode))>>12<<60|files[j].object))
 		}
 		z.size = uint64(len(list)) + 2
 		blockSize, err = o.table(&tr, list)
@@ -311,6 +307,9 @@ func (o *objset) table(tr *blockTree, list []zap.Entry) (blockSize int, err erro
 func (o *objset) content(tr *blockTree, e *tree.Entry, p *packers, c *contents, progress func(int64)) (blockSize int, err error) {
 	blockSize = p.blockSize(e.Size)
 	for at := int64(0); at < e.Size; at += int64(blockSize) {
+		if err := o.ctx.Err(); err != nil { // of holes nothing is written that would tell
+			return 0, err
+		}
 		d := <-c.ordered
 		<-d.done
 		err := d.err

@@ -2,7 +2,6 @@ package zfsmod
 
 import (
 	"encoding/binary"
-	"io/fs"
 
 	"github.com/firstlight-boot/firstlight/tree"
 	"github.com/firstlight-boot/firstlight/zfsmod/format"
@@ -130,34 +129,6 @@ const (
 	modeLink = 0o120000
 )
 
-// statMode returns a mode as st_mode has it.
-func statMode(m fs.FileMode) uint64 {
-	v := uint64(m.Perm())
-	for _, b := range []struct {
-		bit fs.FileMode
-		val uint64
-	}{{fs.ModeSetuid, 0o4000}, {fs.ModeSetgid, 0o2000}, {fs.ModeSticky, 0o1000}} {
-		if m&b.bit != 0 {
-			v |= b.val
-		}
-	}
-	switch m.Type() {
-	case fs.ModeDir:
-		v |= modeDir
-	case fs.ModeSymlink:
-		v |= modeLink
-	case fs.ModeNamedPipe:
-		v |= modeFIFO
-	case fs.ModeDevice | fs.ModeCharDevice:
-		v |= modeChar
-	case fs.ModeDevice:
-		v |= modeBlk
-	default:
-		v |= modeReg
-	}
-	return v
-}
-
 // devNumber is how a system's ZFS stores the numbers of a device: each as it has them itself.
 type devNumber int
 
@@ -192,7 +163,7 @@ func devNumbers(v, version uint64) (major, minor uint32) {
 
 func newZnode(e *tree.Entry, gen uint64, dev devNumber) znode {
 	z := znode{
-		mode: statMode(e.Mode), size: uint64(e.Size), gen: gen, uid: uint64(e.UID), gid: uint64(e.GID), links: 1,
+		mode: uint64(tree.UnixMode(e.Mode)), size: uint64(e.Size), gen: gen, uid: uint64(e.UID), gid: uint64(e.GID), links: 1,
 		sec: uint64(e.ModTime.Unix()), nsec: uint64(e.ModTime.Nanosecond()),
 		flags: flagACLTrivial | flagArchive | flagModified,
 	}
