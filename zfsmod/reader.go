@@ -137,9 +137,14 @@ type lister struct {
 	version uint64 // of the pool
 	list    []found
 	names   map[uint64]string // of folders
+	xattrs  int               // bytes of extended attributes in files
 }
 
-const maxDepth = 2048
+const (
+	maxDepth = 2048
+	// maxXattrs bounds the extended attributes of all files of a dataset, which are in memory, in bytes.
+	maxXattrs = 256 << 20
+)
 
 func (l *lister) add(object uint64, name string, depth int) error {
 	o, s, err := l.f.File(object)
@@ -147,8 +152,9 @@ func (l *lister) add(object uint64, name string, depth int) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	e := found{Entry: tree.Entry{Path: name, UID: s.UID, GID: s.GID, ModTime: time.Unix(s.Sec, s.Nsec).UTC()}, object: object, links: s.Links}
-	if e.Mode, err = fileMode(s.Mode); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	var known bool
+	if e.Mode, known = tree.FileMode(s.Mode); !known {
+		return fmt.Errorf("%w: %s has the mode %#o", read.ErrUnsupported, name, s.Mode)
 	}
 	switch {
 	case e.Mode.IsRegular():
@@ -161,7 +167,7 @@ func (l *lister) add(object uint64, name string, depth int) error {
 	case e.Mode&fs.ModeDevice != 0:
 		e.Major, e.Minor = devNumbers(s.Rdev, l.version)
 	}
-	if e.Xattrs, err = l.xattrs(&s); err != nil {
+	if e.Xattrs, err = l.extended(&s); err != nil {
 		return fmt.Errorf("extended attributes of %s: %w", name, err)
 	}
 	l.list = append(l.list, e)
@@ -176,8 +182,9 @@ func (l *lister) add(object uint64, name string, depth int) error {
 		return fmt.Errorf("%w: folders lie %d deep in each other", read.ErrUnsupported, depth)
 	}
 	return l.f.Names(o, func(base string, child uint64, _ uint32) error {
-		if base == "" || base == "." || base == ".." || strings.Contains(base, "/") {
-			return fmt.Errorf("%w: %s has an entry %q", read.ErrDamaged, name, base)
+		// A name can take all of its table, and each folder below repeats it.
+		if base == "" || base == "." || base == ".." || strings.Contains(base, "/") || len(base) > tree.MaxName {
+			return fmt.Errorf("%w: %s has an entry %.300q", read.ErrDamaged, name, base)
 		}
 		full := base
 		if name != "." {
@@ -187,8 +194,8 @@ func (l *lister) add(object uint64, name string, depth int) error {
 	})
 }
 
-// xattrs reads those in the attributes themselves and those in files.
-func (l *lister) xattrs(s *read.Stat) (list []tree.Xattr, err error) {
+// extended reads extended attributes: those in the attributes themselves and those in files.
+func (l *lister) extended(s *read.Stat) (list []tree.Xattr, err error) {
 	for _, x := range s.InlineXattrs {
 		if v, ok := x.Value.([]byte); ok {
 			list = append(list, tree.Xattr{Name: x.Name, Value: v})
@@ -207,6 +214,10 @@ func (l *lister) xattrs(s *read.Stat) (list []tree.Xattr, err error) {
 			if s.Size > tree.MaxXattrValue {
 				return fmt.Errorf("%w: %s has %d bytes", read.ErrUnsupported, name, s.Size)
 			}
+			// One folder of holes may be that of every file.
+			if l.xattrs += len(name) + int(s.Size); l.xattrs > maxXattrs {
+				return fmt.Errorf("%w: more than %d MiB of extended attributes", read.ErrUnsupported, maxXattrs>>20)
+			}
 			v := make([]byte, s.Size)
 			if _, err := io.ReadFull(&content{o: o, size: s.Size, path: name}, v); err != nil && len(v) > 0 {
 				return err
@@ -220,35 +231,6 @@ func (l *lister) xattrs(s *read.Stat) (list []tree.Xattr, err error) {
 	}
 	slices.SortFunc(list, func(a, b tree.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
-}
-
-// fileMode is the opposite of statMode.
-func fileMode(m uint32) (fs.FileMode, error) {
-	v := fs.FileMode(m & 0o777)
-	for _, b := range []struct {
-		bit uint32
-		val fs.FileMode
-	}{{0o4000, fs.ModeSetuid}, {0o2000, fs.ModeSetgid}, {0o1000, fs.ModeSticky}} {
-		if m&b.bit != 0 {
-			v |= b.val
-		}
-	}
-	switch m & 0o170000 {
-	case modeDir:
-		v |= fs.ModeDir
-	case modeLink:
-		v |= fs.ModeSymlink
-	case modeFIFO:
-		v |= fs.ModeNamedPipe
-	case modeChar:
-		v |= fs.ModeDevice | fs.ModeCharDevice
-	case modeBlk:
-		v |= fs.ModeDevice
-	case modeReg:
-	default:
-		return 0, fmt.Errorf("%w: files of type %#o", read.ErrUnsupported, m>>12)
-	}
-	return v, nil
 }
 
 // content reads a file. It keeps its last block.
@@ -274,6 +256,9 @@ func (c *content) Read(p []byte) (int, error) {
 
 // ReadAt implements io.ReaderAt, for one caller at a time.
 func (c *content) ReadAt(p []byte, off int64) (done int, err error) {
+	if off < 0 {
+		return 0, &fs.PathError{Op: "read", Path: c.path, Err: fs.ErrInvalid}
+	}
 	size := int64(c.o.BlockSize())
 	for done < len(p) {
 		at := off + int64(done)

@@ -59,8 +59,12 @@ func (p *Pool) features() error {
 	})
 }
 
-// maxDatasets bounds how many datasets, and how deep in each other, a pool may have.
-const maxDatasets = 100_000
+const (
+	// maxDatasets bounds how many datasets a pool may have, and how many of them and snapshots together.
+	maxDatasets = 100_000
+	// maxName is the most bytes that a dataset's name has in ZFS (ZFS_MAX_DATASET_NAME_LEN); so they are not deep in each other.
+	maxName = 255
+)
 
 // Datasets lists the file systems and their snapshots, a parent before its children, by name.
 func (p *Pool) Datasets() ([]Dataset, error) {
@@ -80,6 +84,9 @@ func (p *Pool) Datasets() ([]Dataset, error) {
 func (p *Pool) directory(object uint64, name string, seen map[uint64]bool, list *[]Dataset) error {
 	if seen[object] || len(seen) > maxDatasets {
 		return damaged("the directory of %s is its own parent, or one of too many", name)
+	}
+	if len(name) > maxName {
+		return damaged("the dataset %.80s… has a name of %d bytes", name, len(name))
 	}
 	seen[object] = true
 	dir, err := p.mos.Object(object, format.TypeDSLDir)
@@ -163,6 +170,9 @@ func (p *Pool) dataset(object uint64, name string, props map[string]string, list
 		n, ok := v.Uint64()
 		if !ok {
 			return damaged("snapshot %s has no number", snap)
+		}
+		if len(*list) > maxDatasets || len(name)+1+len(snap) > maxName {
+			return damaged("snapshot %.80s… has a name of %d bytes, or is one of too many", snap, len(name)+1+len(snap))
 		}
 		s, _, err := p.open(n, name+"@"+snap)
 		s.Snapshot = true

@@ -13,11 +13,12 @@ import (
 
 	"github.com/firstlight-boot/firstlight/zfsmod/format"
 	"github.com/firstlight-boot/firstlight/zfsmod/nvlist"
+	"github.com/firstlight-boot/firstlight/zfsmod/zap"
 )
 
 var (
 	// ErrDamaged is wrapped by errors about a pool's bytes.
-	ErrDamaged = errors.New("damaged pool")
+	ErrDamaged = zap.ErrDamaged
 	// ErrUnsupported is wrapped by errors about what a pool may have and this package does not know.
 	ErrUnsupported = errors.New("not supported")
 )
@@ -350,7 +351,7 @@ func (o *Object) pointer(id uint64) (bp format.BP, err error) {
 		if bp.IsHole() {
 			return format.BP{}, nil
 		}
-		if !bp.Embedded() && bp.Level() != level {
+		if bp.Embedded() || bp.Level() != level { // only content is embedded
 			return bp, damaged("an indirect block of level %d where %d is expected", bp.Level(), level)
 		}
 		b, err := o.pool.block(&bp)

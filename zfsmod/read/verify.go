@@ -22,6 +22,12 @@ type verifier struct {
 	each func(Problem)
 	seen map[int64]bool
 	buf  []byte
+	sets []dataset // found in the pool's own objects
+}
+
+type dataset struct {
+	bp     format.BP
+	number uint64
 }
 
 // Verify reads every copy of every block that is in use, and the labels, and calls each for what is wrong with them. The error is
@@ -42,7 +48,18 @@ func (p *Pool) Verify(ctx context.Context, each func(Problem)) error {
 			}
 		}
 	}
-	return v.objset(&p.mos.Root, "the pool's own objects")
+	if err := v.objset(&p.mos.Root, "the pool's own objects"); err != nil {
+		return err
+	}
+	for own := v.sets; len(own) > 0; own = own[1:] { // what a dataset says of others is nothing that anyone reads
+		if v.seen[key(&own[0].bp)] {
+			continue
+		}
+		if err := v.objset(&own[0].bp, fmt.Sprintf("dataset %d", own[0].number)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // objset verifies an object set and all below it.
@@ -92,7 +109,7 @@ func (v *verifier) object(d *format.Dnode, set string, number uint64) error {
 			return err
 		}
 		if level > 0 {
-			if bp.Level() != level || len(b) != 1<<o.IndirectShift() {
+			if bp.Embedded() || bp.Level() != level || len(b) != 1<<o.IndirectShift() {
 				v.each(Problem{What: fmt.Sprintf("%s: an indirect block is none of level %d", name, level)})
 				return nil
 			}
@@ -149,8 +166,8 @@ func (v *verifier) dnode(d *format.Dnode, set string, number uint64) error {
 	}
 	if d.Type() == format.TypeDSLDataset && d.BonusType() == format.TypeDSLDataset && len(d.Bonus()) >= 320 {
 		bp := format.BP(d.Bonus()[8*setBP:][:format.BPSize])
-		if !bp.IsHole() && !v.seen[key(&bp)] {
-			return v.objset(&bp, fmt.Sprintf("dataset %d", number))
+		if !bp.IsHole() {
+			v.sets = append(v.sets, dataset{bp, number})
 		}
 	}
 	return nil
