@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,7 +41,12 @@ func FromDir(ctx context.Context, dir string, o Options) (*Tree, error) {
 	if !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
-	w := walker{ctx: ctx, dir: dir, below: strings.TrimSuffix(filepath.Join(dir, "x"), "x"), o: o, free: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	// Not filepath.Join, for which link/.. is where the link is, and for the host the parent of where it leads.
+	below := strings.TrimRight(dir, "/") + "/"
+	if dir == "." {
+		below = ""
+	}
+	w := walker{ctx: ctx, dir: dir, below: below, o: o, free: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	root := directory{path: "."}
 	w.list(&root)
 	w.running.Wait()

@@ -121,6 +121,12 @@ func TestFromDir(t *testing.T) {
 	if diff := cmp.Diff(tr.Entries, fromDir(t, d+".link", Options{}).Entries, cmpopts.IgnoreFields(Entry{}, "Source")); diff != "" {
 		t.Errorf("through a symbolic link (-want +got):\n%s", diff)
 	}
+	must(t, os.MkdirAll(d+"/elsewhere", 0o755))
+	must(t, os.Symlink(d+"/bin", d+"/elsewhere/in"))
+	got := paths(fromDir(t, d+"/elsewhere/in/..", Options{Exclude: []string{"elsewhere"}}))
+	if diff := cmp.Diff(paths(tr), got); diff != "" {
+		t.Errorf("as the parent of where a symbolic link leads (-want +got):\n%s", diff)
+	}
 }
 
 func TestFromDirOwnersAndTimes(t *testing.T) {
