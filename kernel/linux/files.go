@@ -25,7 +25,7 @@ func (p *process) file(fd uint64) *vfs.File {
 
 // install gives f, of which it takes over the reference, the lowest free descriptor not below low.
 func (p *process) install(f *vfs.File, low int, cloexec bool) int64 {
-	fd := low
+	fd := max(low, p.freeFD)
 	for fd < len(p.files) && p.files[fd].file != nil {
 		fd++
 	}
@@ -37,6 +37,9 @@ func (p *process) install(f *vfs.File, low int, cloexec bool) int64 {
 		p.files = append(p.files, descriptor{})
 	}
 	p.files[fd] = descriptor{f, cloexec}
+	if low <= p.freeFD {
+		p.freeFD = fd + 1
+	}
 	return int64(fd)
 }
 
@@ -49,6 +52,7 @@ func (p *process) close(fd uint64) int64 {
 		return -int64(vfs.EBADF)
 	}
 	p.files[uint32(fd)] = descriptor{}
+	p.freeFD = min(p.freeFD, int(uint32(fd)))
 	p.forgetWatches(int(uint32(fd)), f)
 	p.release(f)
 	return 0

@@ -148,6 +148,11 @@ type epoll struct {
 	watch []watch
 	next  int // where the search for ready files begins, so that all get their turn
 	opens int
+
+	polled   uint64 // the call, by process.calls, that ready is of
+	ready    uint32
+	search   uint64 // the call that looked here, for sets this many deep
+	searched int
 }
 
 // watch is one file of the set. fresh says that something happened to it since it was last reported.
@@ -199,22 +204,32 @@ func (w *watch) got() uint32 {
 	return pollOf(w.file) & (w.events | vfs.PollErr | vfs.PollHup)
 }
 
+// Poll is worked out once a system call, however many sets watch this one.
 func (e *epoll) Poll() uint32 {
-	for i := range e.watch {
-		if e.watch[i].got() != 0 {
-			return vfs.PollIn
+	if e.polled != e.p.calls {
+		e.polled, e.ready = e.p.calls, 0
+		for i := range e.watch {
+			if e.watch[i].got() != 0 {
+				e.ready = vfs.PollIn
+				break
+			}
 		}
 	}
-	return 0
+	return e.ready
 }
 
-// reaches reports whether e is, or watches through others, the set o.
-func (e *epoll) reaches(o *epoll, depth int) bool {
+// reaches reports whether e is, or watches through others, the set o, or is more than depth sets high. search numbers the search: what
+// it has seen it does not look at again, or sets that all watch each other's watches would take for ever.
+func (e *epoll) reaches(o *epoll, depth int, search uint64) bool {
 	if e == o || depth == 0 {
 		return true
 	}
+	if e.search == search && e.searched >= depth {
+		return false
+	}
+	e.search, e.searched = search, depth
 	for i := range e.watch {
-		if sub, ok := e.watch[i].file.Node.(*epoll); ok && sub.reaches(o, depth-1) {
+		if sub, ok := e.watch[i].file.Node.(*epoll); ok && sub.reaches(o, depth-1, search) {
 			return true
 		}
 	}
@@ -256,7 +271,7 @@ func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
 		if sub == e {
 			return -int64(vfs.EINVAL)
 		}
-		if sub.reaches(e, maxDepth) {
+		if sub.reaches(e, maxDepth, p.calls) {
 			return -int64(vfs.ELOOP)
 		}
 	}

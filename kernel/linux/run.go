@@ -34,6 +34,7 @@ type process struct {
 	cwd     *vfs.Loc
 	exe     *vfs.Loc
 	files   []descriptor
+	freeFD  int // all descriptors below are in use
 	umask   uint32
 	verbose bool
 	host    string
@@ -50,6 +51,7 @@ type process struct {
 	lastTID int
 	current *thread
 	entries uint64 // times that ring 3 was entered
+	calls   uint64 // system calls, those that are made again and what happened to files counted too
 
 	woken      queue  // threads that are ready since their wait ended: they go first
 	run        queue  // all others that are ready
@@ -70,6 +72,7 @@ type process struct {
 	limits     [numRlimits][2]uint64
 	itimers    [3]timer
 	timers     []*posixTimer
+	nextTimer  int // where the search for the number of a new one begins
 	timerFiles []*timerFile
 	clockFile  clockFile
 	lastInode  uint64

@@ -14,6 +14,7 @@ const (
 
 // syscall serves the call that t is in. Unless t has to wait, the call then has its result.
 func (p *process) syscall(t *thread) {
+	p.calls++
 	r := p.call(t)
 	if p.mm.short || vfs.Exhausted() {
 		p.outOfMemory()

@@ -168,6 +168,7 @@ func (p *process) finish(t *thread, result int64) {
 
 // fileEvent wakes the threads that wait for node.
 func (p *process) fileEvent(node vfs.Node) {
+	p.calls++
 	for _, e := range p.epolls {
 		for i := range e.watch {
 			if e.watch[i].file.Node == node {

@@ -116,7 +116,7 @@ func (p *process) timerCreate(t *thread, clockID, event, id uint64) int64 {
 	if len(p.timers) >= maxTimers {
 		return -int64(vfs.EAGAIN)
 	}
-	m := &posixTimer{p: p, clock: clockID, owner: owner, sig: sigAlrm}
+	m := &posixTimer{p: p, clock: clockID, owner: owner, sig: sigAlrm, id: p.nextTimer}
 	for p.timerByID(uint64(m.id)) != nil {
 		m.id++
 	}
@@ -147,6 +147,7 @@ func (p *process) timerCreate(t *thread, clockID, event, id uint64) int64 {
 		return -int64(vfs.EFAULT)
 	}
 	p.timers = append(p.timers, m)
+	p.nextTimer = (m.id + 1) & 0x7fffffff
 	return 0
 }
 

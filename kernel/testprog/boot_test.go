@@ -282,7 +282,7 @@ var checks = []struct {
 	{"events", "pipe big nonblock eventfd poll epoll sleep", nil, 0, 8 << 20},
 	{"signals", "raise mask queue altstack faults edit fpu eintr alarm ignore", nil, 0, 0},
 	{"wild", "efault random", nil, 0, 0},
-	{"hostile", "bases stacks context robust sizes numbers", nil, 0, 0},
+	{"hostile", "bases stacks context robust sizes numbers sets", nil, 0, 0},
 	// 200 MB of garbage in the kernel's heap: how much of that the heap keeps depends on when it is collected, and in 8 MiB it
 	// is now and then all that there is.
 	{"churn", "churn full memfd", nil, 0, 8 << 20},

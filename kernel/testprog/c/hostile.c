@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
@@ -94,6 +95,14 @@ static void contexts(void) {
 		check("context", s == SIGSEGV || s == SIGBUS);
 		s = signalled(to_fpstate);
 		check("context", s == SIGSEGV || s == SIGBUS);
+		got = 0; // sigreturn from where no frame can be
+		if (!sigsetjmp(back, 1))
+			__asm__ volatile("mov %0,%%rsp; mov $15,%%eax; syscall; hlt" : : "r"(value) : "rax", "rcx", "r11", "memory");
+		check("context", got == SIGSEGV);
+		got = 0; // a fault on such a stack
+		if (!sigsetjmp(back, 1))
+			__asm__ volatile("mov %0,%%rsp; ud2" : : "r"(value) : "memory");
+		check("context", got == SIGILL);
 	}
 	value = 0x3000 | 0x4000 | 0x20000 | 0x80000 | 0x100000 | 0x8000 | 0x46; // IOPL, NT, VM, VIF, VIP; no IF
 	check("context", signalled(to_flags) == 0);
@@ -210,6 +219,28 @@ static void numbers(void) {
 	ok("numbers");
 }
 
+// Sets that watch sets that watch sets, each all of the next level: 30 to the fifth ways through.
+static void sets(void) {
+	enum { WIDE = 30, DEEP = 5 };
+	static int set[DEEP][WIDE];
+	for (int d = 0; d < DEEP; d++)
+		for (int i = 0; i < WIDE; i++) {
+			check("sets", (set[d][i] = epoll_create1(0)) >= 0);
+			for (int k = 0; d > 0 && k < WIDE; k++)
+				epoll_ctl(set[d][i], EPOLL_CTL_ADD, set[d - 1][k], &(struct epoll_event){.events = EPOLLIN});
+		}
+	struct epoll_event e;
+	check("sets", epoll_wait(set[DEEP - 1][0], &e, 1, 0) == 0);
+	int p[2];
+	check("sets", !pipe(p) && !epoll_ctl(set[0][WIDE - 1], EPOLL_CTL_ADD, p[0], &(struct epoll_event){.events = EPOLLIN}));
+	check("sets", write(p[1], "x", 1) == 1 && epoll_wait(set[DEEP - 2][0], &e, 1, 0) == 1);
+	check("sets", read(p[0], &e, 1) == 1 && epoll_wait(set[DEEP - 2][0], &e, 1, 0) == 0);
+	for (int d = 0; d < DEEP; d++)
+		for (int i = 0; i < WIDE; i++)
+			close(set[d][i]);
+	ok("sets");
+}
+
 int main(void) {
 	for (int i = 0; i < NBAD; i++) {
 		check("bases", call(SYS_arch_prctl, 0x1002, bad[i], 0, 0, 0) == -EPERM && call(SYS_arch_prctl, 0x1001, bad[i], 0, 0, 0) == -EPERM);
@@ -223,5 +254,6 @@ int main(void) {
 	robust();
 	sizes();
 	numbers();
+	sets();
 	return 0;
 }
