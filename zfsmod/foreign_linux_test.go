@@ -36,14 +36,6 @@ func manyFiles(t testing.TB) int {
 	return n
 }
 
-// do fails the test for the first of the errors.
-func do(t testing.TB, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // sparseFile makes a file of so many bytes that takes no room.
 func sparseFile(t testing.TB, name string, size int64) {
 	t.Helper()

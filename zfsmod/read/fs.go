@@ -127,7 +127,11 @@ func (f *FS) attributes(object uint64) error {
 		}
 		var l []attr
 		for i := 0; i+2 <= len(v.Data); i += 2 {
-			l = append(l, known[binary.BigEndian.Uint16(v.Data[i:])])
+			a, ok := known[binary.BigEndian.Uint16(v.Data[i:])]
+			if !ok {
+				return damaged("layout %q has an attribute that is not registered", name)
+			}
+			l = append(l, a)
 		}
 		f.layouts[n] = l
 		return nil

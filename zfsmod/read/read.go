@@ -67,6 +67,7 @@ func Open(devices ...Device) (*Pool, error) {
 	p := &Pool{devices: devices}
 	p.raw.New = func() any { b := make([]byte, 128<<10); return &b }
 	var uber []byte
+	swapped := false
 	for i, d := range devices {
 		if d.Size < 4*format.LabelSize+format.DataStart {
 			return nil, damaged("%d bytes have no room for labels", d.Size)
@@ -74,6 +75,10 @@ func Open(devices ...Device) (*Pool, error) {
 		size := d.Size &^ (format.LabelSize - 1)
 		for _, at := range []int64{0, format.LabelSize, size - 2*format.LabelSize, size - format.LabelSize} {
 			config, u, err := label(d, at)
+			if errors.Is(err, errSwapped) {
+				swapped = true
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -87,6 +92,9 @@ func Open(devices ...Device) (*Pool, error) {
 				uber, p.Config = u, config
 			}
 		}
+	}
+	if uber == nil && swapped {
+		return nil, errSwapped
 	}
 	if uber == nil {
 		return nil, damaged("none of its labels has a good configuration and a good uberblock")
@@ -110,6 +118,8 @@ func Open(devices ...Device) (*Pool, error) {
 	return p, nil
 }
 
+var errSwapped = unsupported("a pool written on a big-endian machine")
+
 func newer(a, b []byte) bool {
 	for _, at := range []int{format.UberTxg, format.UberTimestamp} {
 		x, y := binary.LittleEndian.Uint64(a[at:]), binary.LittleEndian.Uint64(b[at:])
@@ -120,13 +130,17 @@ func newer(a, b []byte) bool {
 	return false
 }
 
-// label reads the label at a byte of a device: its configuration and its newest uberblock, nil where a check code is wrong.
+// label reads the label at a byte of a device: its configuration and its newest uberblock, nil where a check code is wrong. The
+// error is errSwapped or a failed read.
 func label(d Device, at int64) (nvlist.List, []byte, error) {
 	b := make([]byte, format.LabelSize)
 	if _, err := d.ReadAt(b, at); err != nil && err != io.EOF {
 		return nil, nil, err
 	}
 	part := b[format.ConfigOffset:][:format.ConfigSize]
+	if binary.BigEndian.Uint64(part[len(part)-format.EmbeddedSize:]) == format.EmbeddedMagic {
+		return nil, nil, errSwapped
+	}
 	if !format.Sealed(part, at+format.ConfigOffset) {
 		return nil, nil, nil
 	}
@@ -171,11 +185,15 @@ func (p *Pool) check() error {
 	return nil
 }
 
-// cache keeps metadata blocks, decoded: each has one place, by where it is stored.
+// cache keeps metadata blocks, decoded: each has one place, by where it is stored. It takes 32 MiB at most.
 type cache struct {
 	mu    sync.Mutex
 	slots [256]slot
 }
+
+// maxCached is the largest block that is kept, in bytes. Larger ones are rare: ZFS makes no indirect block and no micro table that
+// is larger.
+const maxCached = 128 << 10
 
 type slot struct {
 	bp   format.BP
@@ -207,9 +225,11 @@ func (p *Pool) block(bp *format.BP) ([]byte, error) {
 	if err := p.Read(bp, b); err != nil {
 		return nil, err
 	}
-	p.cache.mu.Lock()
-	s.bp, s.data = *bp, b
-	p.cache.mu.Unlock()
+	if n <= maxCached {
+		p.cache.mu.Lock()
+		s.bp, s.data = *bp, b
+		p.cache.mu.Unlock()
+	}
 	return b, nil
 }
 

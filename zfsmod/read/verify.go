@@ -38,7 +38,7 @@ func (p *Pool) Verify(ctx context.Context, each func(Problem)) error {
 		size := d.Size &^ (format.LabelSize - 1)
 		for i, at := range []int64{0, format.LabelSize, size - 2*format.LabelSize, size - format.LabelSize} {
 			config, uber, err := label(d, at)
-			if err != nil {
+			if err != nil && !errors.Is(err, errSwapped) {
 				return err
 			}
 			if config == nil {
