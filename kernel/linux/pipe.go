@@ -123,7 +123,7 @@ func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 		n := copy(b[done:], page[:min(len(page), q.used)])
 		done += n
 		q.used -= n
-		if n == len(page) {
+		if n == len(page) && q.used <= pipeSize-pageSize { // else what was written last goes on at the page's beginning
 			q.drop(q.start)
 		}
 		q.start = (q.start + n) % pipeSize

@@ -48,6 +48,23 @@ static void *later(void *arg) {
 	return NULL;
 }
 
+// wrap fills a pipe's ring from the middle of a page on.
+static void wrap(void) {
+	static unsigned char in[65536], out[65536];
+	int p[2];
+	check("wrap", pipe2(p, O_NONBLOCK) == 0);
+	for (int i = 0; i < 65536; i++)
+		in[i] = i * 7 + i / 256;
+	for (int skip = 1; skip < 20000; skip = skip * 3 + 1) {
+		check("wrap", write(p[1], in, skip) == skip && read(p[0], out, skip) == skip && !memcmp(in, out, skip));
+		check("wrap", write(p[1], in, 65536) >= 61440 && read(p[0], out, 5000) == 5000 && !memcmp(in, out, 5000));
+		int n = read(p[0], out, 65536);
+		check("wrap", n >= 56440 && !memcmp(in + 5000, out, n));
+	}
+	close(p[0]);
+	close(p[1]);
+}
+
 int main(void) {
 	pthread_t th;
 	struct timespec t0;
@@ -73,6 +90,7 @@ int main(void) {
 	void *r;
 	pthread_join(th, &r);
 	check("big", got == 200000 && (long)r == 200000);
+	wrap();
 	ok("big");
 
 	signal(SIGPIPE, SIG_IGN);
