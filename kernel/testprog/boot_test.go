@@ -335,6 +335,24 @@ func TestCPUs(t *testing.T) {
 	}
 }
 
+// Who takes all that there is of something gets an error, or is killed for the memory: the kernel does not run out of its own.
+func TestGreed(t *testing.T) {
+	const sigkill = 9
+	dir := t.TempDir()
+	compileC(t, 2, "greed", filepath.Join(dir, "greed"))
+	for _, what := range []string{"files", "dirs", "links", "xattrs", "pipes", "eventfds", "opens", "sets", "memfds", "timers", "signals", "tables", "areas", "threads", "depth"} {
+		t.Run(what, func(t *testing.T) {
+			e := boot(t, vmSpec{dir: dir, args: []string{"/greed", what}, memory: 16 << 20})
+			told := e.how == abi.EndExited && e.code == 0 && strings.Contains(e.console, what+": ")
+			killed := e.how == abi.EndKilled && e.code == sigkill && strings.Contains(e.console, "firstlight: out of memory")
+			if !told && !killed {
+				t.Errorf("got %v", e)
+			}
+			t.Log(strings.TrimSpace(e.console))
+		})
+	}
+}
+
 // Each way to end is reported as what it was.
 func TestEndings(t *testing.T) {
 	const sigill, sigabrt, sigfpe, sigkill, sigsegv, sigpipe, sigterm = 4, 6, 8, 9, 11, 13, 15
