@@ -75,6 +75,11 @@ bench-kernel: build examples ## print what the kernel's single operations cost, 
 bench-fs: build ## print the figures of the file systems beside those of other tools
 	scripts/bench -fs -n 5
 
+.PHONY: bench-zfs
+bench-zfs: build examples ## print the figures of ZFS pools beside those of rofs and zfs-fuse
+	-@scripts/zfs-tools >/dev/null
+	scripts/bench -zfs -n 5
+
 .PHONY: docs
 docs: ## write docs/cli and docs/man from the commands themselves
 	$(GO) run ./internal/docgen docs

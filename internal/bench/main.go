@@ -29,6 +29,7 @@ func main() {
 	kernel := flag.Bool("kernel", false, "print what the kernel's single operations cost instead")
 	gate := flag.Bool("gate", false, "with -kernel: fail when one costs more than it may, and leave the examples out")
 	files := flag.Bool("fs", false, "print the figures of the file systems instead")
+	zfs := flag.Bool("zfs", false, "print the figures of ZFS pools instead")
 	flag.Parse()
 	b := bench{runs: *runs}
 	dir, err := os.MkdirTemp("", "firstlight-bench-")
@@ -36,6 +37,8 @@ func main() {
 		b.dir = dir
 		if *files {
 			err = b.fileSystems()
+		} else if *zfs {
+			err = b.pools()
 		} else if *kernel {
 			err = b.kernel(*gate)
 		} else if *prof {
