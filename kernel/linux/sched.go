@@ -74,26 +74,35 @@ func (p *process) loop() {
 		start := p.stamp
 		p.runThread(t)
 		p.account(&t.cpu.sys)
-		if t.urgent && p.run.head != nil {
-			p.wokenTicks += p.stamp - start
+		switch {
+		case t.urgent:
+			if p.run.head != nil {
+				p.wokenTicks += p.stamp - start
+			}
+		case t.left == 0: // it had its turn, or did not want more
+			p.wokenTicks = 0
 		}
 	}
 }
 
-// choose takes the thread that runs next off its queue; nil if none is ready. Threads whose wait is over go first, so that one
-// that mostly waits is served at once; but those together get no more than a slice before one of the others has its own.
+// choose takes the thread that runs next off its queue; nil if none is ready.
 func (p *process) choose() *thread {
-	if p.woken.head != nil && (p.run.head == nil || p.wokenTicks == 0 || ring0.Nanos(p.wokenTicks) < timeSlice) {
+	if p.woken.head != nil && (p.run.head == nil || p.wokenFirst()) {
 		t := p.woken.pop()
 		t.urgent = true
 		return t
 	}
-	p.wokenTicks = 0
 	t := p.run.pop()
 	if t != nil {
 		t.urgent = false
 	}
 	return t
+}
+
+// wokenFirst reports whether threads whose wait is over go before the others, so that one that mostly waits is served at once:
+// until they had a slice, all together, since one of the others had its own.
+func (p *process) wokenFirst() bool {
+	return p.wokenTicks == 0 || ring0.Nanos(p.wokenTicks) < timeSlice
 }
 
 // idle waits for the next moment at which a thread wants to go on.
@@ -202,7 +211,7 @@ func (p *process) turnOver(t *thread, now uint64) bool {
 	switch {
 	case now >= p.slice:
 		p.run.push(t)
-	case hurry:
+	case hurry && p.wokenFirst():
 		t.left = p.slice - now
 		p.run.pushFront(t)
 	default:

@@ -181,8 +181,11 @@ func (p *process) take(q *sigQueue, set uint64) (s sigInfo, ok bool) {
 		return sigInfo{sig: sig, code: siUser}, true
 	}
 	s = q.list[found]
-	copy(q.list[found:], q.list[found+1:])
-	q.list = q.list[:len(q.list)-1]
+	if found == 0 {
+		q.list = q.list[1:] // mostly, and of thousands
+	} else {
+		q.list = append(q.list[:found], q.list[found+1:]...)
+	}
 	p.queued--
 	if s.timer != nil {
 		s.timer.taken(&s)

@@ -42,3 +42,13 @@ func TestFrames(t *testing.T) {
 		t.Error(e)
 	}
 }
+
+// TestStorm has threads wake each other in all ways while timers interrupt them.
+func TestStorm(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "storm", filepath.Join(dir, "storm"))
+	e := boot(t, vmSpec{dir: dir, args: []string{"/storm"}})
+	if e.how != abi.EndExited || e.code != 0 || strings.Join(okLines(e.console), " ") != "storm" {
+		t.Error(e)
+	}
+}

@@ -42,7 +42,7 @@ static pthread_t start(struct job *j) {
 	int before = ready;
 	pthread_create(&t, NULL, waiter, j);
 	while (ready == before) usleep(100);
-	usleep(5000); // it waits by now
+	usleep(20000); // it waits by now
 	return t;
 }
 
