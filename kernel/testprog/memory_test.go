@@ -67,6 +67,30 @@ func TestOwners(t *testing.T) {
 	}
 }
 
+// Memory that runs out is said in one line and ends the program as SIGKILL does, or fails the call: on small machines and larger ones it
+// is never the kernel's own end, nor a thread that waits for ever.
+func TestOutOfMemory(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "ending", filepath.Join(dir, "ending"))
+	for _, mib := range []int64{6, 8, 12, 40} {
+		for _, arg := range []string{"memory", "pipes"} {
+			if arg == "pipes" && mib == 40 {
+				continue // as much fits
+			}
+			t.Run(fmt.Sprintf("%s in %dM", arg, mib), func(t *testing.T) {
+				e := boot(t, vmSpec{dir: dir, args: []string{"/ending", arg}, memory: mib << 20})
+				lines := strings.Count(e.console, "firstlight: ")
+				killed := e.how == abi.EndKilled && e.code == 9 && lines == 1 && strings.Contains(e.console, "\nfirstlight: out of memory: ")
+				// A write that fails leaves the program to go on, as far as it needs no page more.
+				failed := arg == "pipes" && e.how == abi.EndExited && e.code == 5 && lines == 0
+				if !killed && !failed {
+					t.Errorf("not one line and SIGKILL: %v", e)
+				}
+			})
+		}
+	}
+}
+
 // scan reads the first two numbers of a kernel's release.
 func scan(release string, major, minor *int) bool {
 	n, _ := fmt.Sscanf(release, "%d.%d", major, minor)

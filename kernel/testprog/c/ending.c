@@ -70,6 +70,17 @@ int main(int argc, char **argv) {
 	if (!strcmp(how, "memory"))
 		for (size_t n = 0;; n++)
 			memset(malloc(1 << 20), 1, 1 << 20);
+	if (!strcmp(how, "pipes")) { // blocking writes that nobody reads
+		static char b[65536];
+		for (int i = 0; i < 400; i++) {
+			int p[2];
+			if (pipe(p))
+				return 6;
+			for (int n, left = sizeof b; left > 0; left -= n)
+				if ((n = write(p[1], b, left)) < 0)
+					return errno == ENOMEM ? 5 : 7;
+		}
+	}
 	if (!strcmp(how, "exit"))
 		return 300;
 	if (!strcmp(how, "stdin")) {
