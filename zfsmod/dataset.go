@@ -45,10 +45,17 @@ var properties = func() map[string]map[string]uint64 {
 	}
 }()
 
+// maxProperty bounds a property's text, in bytes: what every ZFS takes (ZFS_MAXPROPLEN of Solaris).
+const maxProperty = 1023
+
 // encode makes the table of a dataset's properties.
 func encode(props map[string]string) (list []zap.Entry, err error) {
 	for _, name := range slices.Sorted(maps.Keys(props)) {
 		v := props[name]
+		if len(name) > 255 || len(v) > maxProperty {
+			return nil, fmt.Errorf("%w: property %.80s has a name of %d bytes and a value of %d; the most are 255 and %d", fsmod.ErrUnsupported,
+				name, len(name), len(v), maxProperty)
+		}
 		words, ok := properties[name]
 		switch {
 		case ok:

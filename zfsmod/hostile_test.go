@@ -114,3 +114,21 @@ func TestHostileTables(t *testing.T) {
 		}
 	}
 }
+
+// TestLongProperties has properties that no table can hold.
+func TestLongProperties(t *testing.T) {
+	tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range map[string]string{"mountpoint": "/" + strings.Repeat("m", 20_000), strings.Repeat("u", 20_000) + ":": "v", "u:": strings.Repeat("v", 1024)} {
+		c := Config{Datasets: []Dataset{{Name: "firstlight", Properties: map[string]string{name: v}}}}
+		if _, err := c.Write(t.Context(), &memory{}, tr, fsmod.Options{}); !errors.Is(err, fsmod.ErrUnsupported) {
+			t.Errorf("a name of %d bytes, a value of %d: %v, want %v", len(name), len(v), err, fsmod.ErrUnsupported)
+		}
+	}
+	c := Config{Datasets: []Dataset{{Name: "firstlight", Properties: map[string]string{strings.Repeat("u", 254) + ":": strings.Repeat("v", 1023)}}}}
+	if _, err := c.Write(t.Context(), &memory{}, tr, fsmod.Options{}); err != nil {
+		t.Error(err)
+	}
+}

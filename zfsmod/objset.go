@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strconv"
 
+	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/tree"
 	"github.com/firstlight-boot/firstlight/zfsmod/format"
 	"github.com/firstlight-boot/firstlight/zfsmod/zap"
@@ -17,6 +18,15 @@ import (
 
 // salt is that of every table: hashes need not be secret in what is made once.
 const salt = 0x1f1257
+
+// named writes a table of names as an object of its own and returns the dnode.
+func (w *writer) named(typ int, list []zap.Entry, bonusType int, bonus []byte) (format.Dnode, error) {
+	blocks, size, err := zap.Build(list, salt)
+	if err != nil {
+		return format.Dnode{}, fmt.Errorf("%w: %w", fsmod.ErrUnsupported, err)
+	}
+	return w.object(typ, blocks, size, bonusType, bonus)
+}
 
 // objset writes one object set: dnodes in the order of their numbers.
 type objset struct {
@@ -199,8 +209,7 @@ func (w *writer) fileSystem(t *tree.Tree, attrs bool, p *packers, progress func(
 }
 
 func (o *objset) zap(number uint64, typ int, list []zap.Entry) error {
-	blocks, size := zap.Build(list, salt)
-	d, err := o.object(typ, blocks, size, format.TypeNone, nil)
+	d, err := o.named(typ, list, format.TypeNone, nil)
 	if err != nil {
 		return err
 	}
@@ -213,8 +222,7 @@ func (o *objset) accounts(used map[uint64]uint64) (format.Dnode, error) {
 	for _, id := range slices.Sorted(maps.Keys(used)) {
 		list = append(list, zap.Number(strconv.FormatUint(id, 16), used[id]))
 	}
-	blocks, size := zap.Build(list, salt)
-	return o.object(format.TypeUserGroupUsed, blocks, size, format.TypeNone, nil)
+	return o.named(format.TypeUserGroupUsed, list, format.TypeNone, nil)
 }
 
 // file writes one file with its extended attributes.
@@ -237,7 +245,9 @@ func (o *objset) file(t *tree.Tree, files []file, i int, p *packers, content *co
 			list = append(list, zap.Number(base(c.Path), uint64(tree.UnixMode(c.Mode))>>12<<60|files[j].object))
 		}
 		z.size = uint64(len(list)) + 2
-		blockSize, err = o.table(&tr, list)
+		if blockSize, err = o.table(&tr, list); err != nil {
+			err = fmt.Errorf("/%s: %w", e.Path, err)
+		}
 	case e.Mode.IsRegular():
 		blockSize, err = o.content(&tr, e, p, content, progress)
 	}
@@ -290,7 +300,10 @@ func base(path string) string {
 
 // table writes the blocks of a folder.
 func (o *objset) table(tr *blockTree, list []zap.Entry) (blockSize int, err error) {
-	blocks, size := zap.Build(list, salt)
+	blocks, size, err := zap.Build(list, salt)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", fsmod.ErrUnsupported, err)
+	}
 	for at := 0; at < len(blocks); at += size {
 		bp, err := o.metadata(blocks[at:at+size], format.TypeDirectory, 0, 1)
 		if err == nil {

@@ -87,14 +87,12 @@ func (p *pool) add(d format.Dnode, err error) (uint64, error) {
 }
 
 func (p *pool) zap(typ int, list []zap.Entry) (uint64, error) {
-	blocks, size := zap.Build(list, salt)
-	return p.add(p.object(typ, blocks, size, format.TypeNone, nil))
+	return p.add(p.named(typ, list, format.TypeNone, nil))
 }
 
 // set replaces an object whose number was taken before.
 func (p *pool) set(number uint64, typ int, list []zap.Entry) error {
-	blocks, size := zap.Build(list, salt)
-	d, err := p.object(typ, blocks, size, format.TypeNone, nil)
+	d, err := p.named(typ, list, format.TypeNone, nil)
 	p.objects[number] = &d
 	return err
 }
@@ -128,8 +126,7 @@ func (p *pool) deadlist(since ...uint64) (uint64, error) {
 		}
 		list = append(list, zap.Number(strconv.FormatUint(txg, 16), o))
 	}
-	blocks, size := zap.Build(list, salt)
-	return p.add(p.object(format.TypeDeadlist, blocks, size, format.TypeDeadlistHeader, make([]byte, 320)))
+	return p.add(p.named(format.TypeDeadlist, list, format.TypeDeadlistHeader, make([]byte, 320)))
 }
 
 // dslDir makes a directory of datasets; dsl_dir_phys_t is its bonus. Its use is filled in at the end.

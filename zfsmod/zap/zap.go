@@ -5,7 +5,9 @@ package zap
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -96,8 +98,9 @@ func place(entries []Entry, salt uint64) []hashed {
 }
 
 // Build returns the table, in blocks of the size that it returns: one block of a micro table, if the entries fit into one, or
-// the blocks of a fat table. Names must differ, and be no longer than 255 bytes. salt is any number but 0.
-func Build(entries []Entry, salt uint64) (blocks []byte, blockSize int) {
+// the blocks of a fat table. Names must differ, and be no longer than 255 bytes. salt is any number but 0. Entries of one hash
+// share a leaf: ErrFull is for those that are too many, or too long.
+func Build(entries []Entry, salt uint64) (blocks []byte, blockSize int, err error) {
 	size := (microEntry*(len(entries)+1) + 511) &^ 511
 	micro := size <= MaxMicro
 	for i := range entries {
@@ -106,7 +109,8 @@ func Build(entries []Entry, salt uint64) (blocks []byte, blockSize int) {
 	}
 	list := place(entries, salt)
 	if !micro {
-		return fat(list, salt), BlockSize
+		blocks, err = fat(list, salt)
+		return blocks, BlockSize, err
 	}
 	b := make([]byte, size)
 	le := binary.LittleEndian
@@ -118,8 +122,11 @@ func Build(entries []Entry, salt uint64) (blocks []byte, blockSize int) {
 		le.PutUint32(p[8:], e.cd)
 		copy(p[14:], e.Name)
 	}
-	return b, size
+	return b, size, nil
 }
+
+// ErrFull is wrapped by the error about entries that no table can hold.
+var ErrFull = errors.New("no room in a table of ZFS")
 
 // chunks counts those that the entry takes in a leaf.
 func (e *Entry) chunks() int {
@@ -130,6 +137,10 @@ func (e *Entry) chunks() int {
 const (
 	leafBuckets = 1 << (blockShift - 5)
 	leafChunks  = (BlockSize-2*leafBuckets)/chunkSize - 2
+
+	// skew is how many bits more than all leaves need the hashes of one leaf's names may have in common. A
+	// million names, however long, need none.
+	skew = 6
 )
 
 // leafOf is the entries whose hashes start with the bits of prefix, so many as length says.
@@ -141,20 +152,20 @@ type leafOf struct {
 
 // fat makes the header block, leaves in the order of their prefixes, and, if the header has no room for it, the table of
 // pointers to them.
-func fat(list []hashed, salt uint64) []byte {
+func fat(list []hashed, salt uint64) ([]byte, error) {
 	var leaves []leafOf
-	var split func(l leafOf)
-	split = func(l leafOf) {
+	var split func(l leafOf) error
+	split = func(l leafOf) error {
 		n := 0
 		for _, e := range l.list {
 			n += e.chunks()
 		}
 		if n <= leafChunks {
 			leaves = append(leaves, l)
-			return
+			return nil
 		}
-		if l.length == hashBits {
-			panic(fmt.Sprintf("zap: %d names of the same hash", len(l.list))) // takes a table of 200 colliding names
+		if l.length == hashBits || len(l.list) == 1 {
+			return fmt.Errorf("%w: %d names of the same hash take %d of %d chunks, as %.80q does", ErrFull, len(l.list), n, leafChunks, l.list[0].Name)
 		}
 		bit := uint64(1) << (63 - l.length)
 		at, _ := slices.BinarySearchFunc(l.list, 0, func(e hashed, _ int) int {
@@ -163,15 +174,23 @@ func fat(list []hashed, salt uint64) []byte {
 			}
 			return 1
 		})
-		split(leafOf{l.prefix << 1, l.length + 1, l.list[:at]})
-		split(leafOf{l.prefix<<1 | 1, l.length + 1, l.list[at:]})
+		if err := split(leafOf{l.prefix << 1, l.length + 1, l.list[:at]}); err != nil {
+			return err
+		}
+		return split(leafOf{l.prefix<<1 | 1, l.length + 1, l.list[at:]})
 	}
-	split(leafOf{list: list})
+	if err := split(leafOf{list: list}); err != nil {
+		return nil, err
+	}
 
 	const inline = blockShift - 3 - 1 // the header's own half block has a table of 2^inline
 	shift := inline
 	for _, l := range leaves {
 		shift = max(shift, l.length)
+	}
+	// Names whose hashes are no accident would make a table of 2^28 pointers to a few leaves.
+	if shift > inline && shift > bits.Len(uint(len(leaves)))+skew {
+		return nil, fmt.Errorf("%w: of %d names some differ in the last of the first %d bits of their hashes only", ErrFull, len(list), shift)
 	}
 	tableBlocks := 0
 	if shift > inline {
@@ -202,7 +221,7 @@ func fat(list []hashed, salt uint64) []byte {
 		}
 		leaf(b[(first+i)<<blockShift:][:BlockSize], l)
 	}
-	return b
+	return b, nil
 }
 
 // leaf fills block b.

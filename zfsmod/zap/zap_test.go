@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/bits"
 	"strings"
 	"testing"
 )
@@ -32,10 +33,13 @@ func TestBuild(t *testing.T) {
 			list = append(list, Number(name, uint64(i)<<40|5))
 			want[name] = uint64(i)<<40 | 5
 		}
-		b, size := Build(list, 77)
+		b, size, err := Build(list, 77)
+		if err != nil {
+			t.Fatal(err)
+		}
 		m := memory{b, size}
 		got := map[string]uint64{}
-		err := Each(m, func(name string, v Value) error {
+		err = Each(m, func(name string, v Value) error {
 			if _, twice := got[name]; twice {
 				t.Errorf("%s comes twice", name)
 			}
@@ -62,7 +66,10 @@ func TestBuild(t *testing.T) {
 func TestValues(t *testing.T) {
 	long := strings.Repeat("n", 255)
 	text := strings.Repeat("v", 5000)
-	b, size := Build([]Entry{Text(long, text), Number("n", 1), {Name: "shorts", IntLen: 2, Ints: []uint64{1, 0xfffe}}}, 1)
+	b, size, err := Build([]Entry{Text(long, text), Number("n", 1), {Name: "shorts", IntLen: 2, Ints: []uint64{1, 0xfffe}}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := memory{b, size}
 	if v, ok, err := Lookup(m, long); !ok || err != nil {
 		t.Error(ok, err)
@@ -71,6 +78,66 @@ func TestValues(t *testing.T) {
 	}
 	if v, _, _ := Lookup(m, "shorts"); v.IntLen != 2 || string(v.Data) != "\x00\x01\xff\xfe" {
 		t.Errorf("%v", v)
+	}
+}
+
+// colliding returns n names of the longest kind whose hashes have the first so many bits in common, but not the next: the hash
+// being linear in the bytes, differences of names that make none of it add up.
+func colliding(n, length int) (list []Entry) {
+	name := func(flips []int) string {
+		b := []byte(strings.Repeat("n", 255))
+		for _, bit := range flips {
+			b[bit/4] ^= 1 << (bit % 4)
+		}
+		return string(b)
+	}
+	mask := ^uint64(0) << (64 - length)
+	zero := Hash(1, name(nil))
+	basis := map[int]uint64{} // by highest bit: the hash's difference, and the flips that make it
+	flips := map[int][]int{}
+	var none [][]int // flips that make no difference
+	for bit := 0; len(none) < 7; bit++ {
+		f := []int{bit}
+		h := (Hash(1, name(f)) ^ zero) & mask
+		for h != 0 {
+			top := bits.Len64(h)
+			if basis[top] == 0 {
+				basis[top], flips[top] = h, f
+				break
+			}
+			h ^= basis[top]
+			f = append(append([]int{}, f...), flips[top]...)
+		}
+		if h == 0 {
+			none = append(none, f)
+		}
+	}
+	for i := range n {
+		var f []int
+		for k := range none {
+			if i>>k&1 != 0 {
+				f = append(f, none[k]...)
+			}
+		}
+		list = append(list, Number(name(f), uint64(i)))
+	}
+	return list
+}
+
+// TestFull builds tables that no leaf, or no table, can hold.
+func TestFull(t *testing.T) {
+	if _, _, err := Build(colliding(30, hashBits), 1); err != nil {
+		t.Errorf("30 long names of one hash: %v", err)
+	}
+	for what, list := range map[string][]Entry{
+		"100 long names of one hash":                      colliding(100, hashBits),
+		"100 long names that differ late":                 colliding(100, hashBits-3),
+		"a value that is longer than a leaf":              {Text("name", strings.Repeat("v", BlockSize))},
+		"a value that is longer than a leaf, with others": {Text("name", strings.Repeat("v", BlockSize)), Number("a", 1), Number("b", 2)},
+	} {
+		if _, _, err := Build(list, 1); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: %v, want %v", what, err, ErrFull)
+		}
 	}
 }
 
@@ -90,7 +157,7 @@ func TestPointers(t *testing.T) {
 	for i := range 2000 {
 		list = append(list, Text(fmt.Sprint("name", i), "some value"))
 	}
-	good, _ := Build(list, 5)
+	good, _, _ := Build(list, 5)
 	// The first leaf says that all hashes are its own.
 	b := append([]byte{}, good...)
 	b[BlockSize+32], b[BlockSize+33] = 0, 0
@@ -137,9 +204,9 @@ func FuzzRead(f *testing.F) {
 	for i := range 40 {
 		list = append(list, Text(fmt.Sprint("name", i), "some value"))
 	}
-	b, _ := Build(list, 5)
+	b, _, _ := Build(list, 5)
 	f.Add(b[:2*BlockSize], 100, byte(3))
-	small, _ := Build([]Entry{Number("a", 1)}, 5)
+	small, _, _ := Build([]Entry{Number("a", 1)}, 5)
 	f.Add(small, 64, byte(1))
 	f.Fuzz(func(t *testing.T, p []byte, at int, x byte) {
 		if len(p) == 0 || len(p) > 8*BlockSize {
