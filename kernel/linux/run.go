@@ -56,6 +56,7 @@ type process struct {
 	woken      queue  // threads that are ready since their wait ended: they go first
 	run        queue  // all others that are ready
 	wokenTicks uint64 // that those have had since one of the others ran
+	shared     uint64 // ring0.Ticks since which others have waited while the current thread runs
 	hurry      bool   // a thread's time came: the running one makes way
 	wakeAt     uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
 	slice      uint64 // end of the current thread's time slice; 0: it has no end

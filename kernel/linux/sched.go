@@ -71,13 +71,13 @@ func (p *process) loop() {
 		p.current = t
 		p.slice, p.hurry = 0, false
 		p.stamp = ring0.Ticks()
-		start := p.stamp
+		p.shared = p.stamp
 		p.runThread(t)
 		p.account(&t.cpu.sys)
 		switch {
 		case t.urgent:
 			if p.run.head != nil {
-				p.wokenTicks += p.stamp - start
+				p.wokenTicks += p.stamp - p.shared
 			}
 		case t.left == 0: // it had its turn, or did not want more
 			p.wokenTicks = 0
@@ -206,6 +206,7 @@ func (p *process) turnOver(t *thread, now uint64) bool {
 			t.left = timeSlice
 		}
 		p.slice = now + t.left
+		p.shared = ring0.Ticks()
 		t.left = 0
 	}
 	switch {
