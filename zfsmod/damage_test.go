@@ -98,6 +98,7 @@ type relay struct {
 	next  int64  // place of the next block, in bytes from DataStart
 	block func(bp *format.BP, content []byte)
 	after func(bp *format.BP)
+	twice bool // each block has a second copy, behind the first
 }
 
 // relayed returns the pool b, written again. block may change a block's content, after the pointer to it; either may be nil.
@@ -105,6 +106,11 @@ func relayed(t testing.TB, b []byte, block func(bp *format.BP, content []byte), 
 	t.Helper()
 	f := openBytes(t, b)
 	r := relay{t: t, from: f.Pool, to: make([]byte, len(b)), block: block, after: after}
+	return r.write(b)
+}
+
+// write writes the pool b again.
+func (r *relay) write(b []byte) []byte {
 	copy(r.to, b[:format.DataStart])
 	copy(r.to[len(b)-format.DataEnd:], b[len(b)-format.DataEnd:])
 	for _, label := range []int64{0, format.LabelSize, int64(len(b)) - format.DataEnd, int64(len(b)) - format.LabelSize} {
@@ -171,6 +177,11 @@ func (r *relay) pointer(bp *format.BP) {
 		Birth: old.Birth(), Fill: old.Fill(), Sum: s})
 	bp.SetDVA(0, r.next, int64(len(b)))
 	r.next += int64(len(b))
+	if r.twice {
+		copy(r.to[format.DataStart+r.next:], b)
+		bp.SetDVA(1, r.next, int64(len(b)))
+		r.next += int64(len(b))
+	}
 	if r.after != nil {
 		r.after(bp)
 	}
@@ -230,6 +241,107 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%s, type %d: %v", says, typ, err)
 			}
 		}
+	}
+}
+
+// TestCopies damages copies of blocks: one that is good is enough, and without any there is an error.
+func TestCopies(t *testing.T) {
+	b, err := fusePool()
+	do(t, err)
+	want := openBytes(t, b)
+	var blocks []format.BP
+	r := relay{t: t, from: want.Pool, to: make([]byte, len(b)), twice: true, after: func(bp *format.BP) { blocks = append(blocks, *bp) }}
+	c := changed{r.write(b), map[int64]byte{}, int64(len(b))}
+	for i := range 2 {
+		clear(c.at)
+		for _, bp := range blocks {
+			c.at[bp.DVA(i).Offset+format.DataStart+int64(bp.LogicalSize()/2)] = 1
+		}
+		f, err := Open(c, c.size)
+		do(t, err)
+		fsmodtest.Compare(t, f.Tree, want.Tree, nil)
+		list, err := Config{}.Module().Check(t.Context(), c, c.size)
+		if err != nil || len(list) < len(blocks)/2 || len(list) > len(blocks) { // snapshot and clone have blocks twice here
+			t.Errorf("Check finds %d of %d bad copies, %v", len(list), len(blocks), err)
+		}
+	}
+	clear(c.at)
+	f, err := Open(c, c.size)
+	do(t, err)
+	content := map[string]string{}
+	for _, e := range want.Entries {
+		content[e.Path] = fsmodtest.Content(t, &e)
+	}
+	for _, bp := range blocks {
+		if bp.Type() != format.TypePlainFile || bp.Level() > 0 {
+			continue
+		}
+		clear(c.at)
+		for i := range 2 {
+			c.at[bp.DVA(i).Offset+format.DataStart+int64(bp.LogicalSize()-1)] = 0x80
+		}
+		bad := 0
+		for _, e := range f.Entries {
+			got, err := readAll(&e, 4<<20)
+			if err == nil && got != content[e.Path] {
+				t.Errorf("%s reads as something else", e.Path)
+			} else if errors.Is(err, fsmod.ErrDamaged) {
+				bad++
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if bad > 1 {
+			t.Errorf("%d files cannot be read when one block is damaged", bad)
+		}
+	}
+}
+
+// TestEmbedded has a small file's content in the pointer to it.
+func TestEmbedded(t *testing.T) {
+	b, err := fusePool()
+	do(t, err)
+	var content []byte
+	n := 0
+	b2 := relayed(t, b, func(_ *format.BP, c []byte) { content = c }, func(bp *format.BP) {
+		text := bytes.TrimRight(content, "\x00")
+		if bp.Type() != format.TypePlainFile || bp.Level() > 0 || len(content) != 512 || len(text) == 0 || len(text) > 40 || bytes.IndexByte(text, 0) >= 0 {
+			return
+		}
+		// By ZLE, whose codes are of up to 64 bytes and of up to 192 zeros.
+		packed := append([]byte{byte(len(text) - 1)}, text...)
+		for zeros := len(content) - len(text); zeros > 0; zeros -= 192 {
+			packed = append(packed, byte(min(zeros, 192)+63))
+		}
+		payload := make([]byte, 112)
+		copy(payload, packed)
+		*bp = format.BP{}
+		copy(bp[:48], payload)
+		copy(bp[56:80], payload[48:])
+		copy(bp[88:], payload[72:])
+		setBits(bp, 0, uint64(len(content)-1)|uint64(len(packed)-1)<<25|format.CompressZLE<<32|1<<39|format.TypePlainFile<<48|1<<63)
+		n++
+	})
+	if n < 50 {
+		t.Fatalf("%d embedded blocks", n)
+	}
+	fsmodtest.Compare(t, openBytes(t, b2).Tree, openBytes(t, b).Tree, nil)
+	if list, err := (Config{}).Module().Check(t.Context(), bytes.NewReader(b2), int64(len(b2))); err != nil || len(list) > 0 {
+		t.Error(list, err)
+	}
+}
+
+// TestByteOrder has labels of a machine of the other byte order.
+func TestByteOrder(t *testing.T) {
+	b, err := fusePool()
+	do(t, err)
+	b = bytes.Clone(b)
+	for _, label := range []int{0, format.LabelSize, len(b) - format.DataEnd, len(b) - format.LabelSize} {
+		end := label + format.ConfigOffset + format.ConfigSize - format.EmbeddedSize
+		binary.BigEndian.PutUint64(b[end:], format.EmbeddedMagic)
+	}
+	if _, err := Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), "big-endian") {
+		t.Error(err)
 	}
 }
 

@@ -62,10 +62,15 @@ var features = map[string]bool{
 	"com.delphix:spacemap_v2":          true,
 }
 
-// Open reads the labels of the devices, which are copies of each other, and finds the newest state of the pool.
-func Open(devices ...Device) (*Pool, error) {
+func newPool(devices []Device) *Pool {
 	p := &Pool{devices: devices}
 	p.raw.New = func() any { b := make([]byte, 128<<10); return &b }
+	return p
+}
+
+// Open reads the labels of the devices, which are copies of each other, and finds the newest state of the pool.
+func Open(devices ...Device) (*Pool, error) {
+	p := newPool(devices)
 	var uber []byte
 	swapped := false
 	for i, d := range devices {
