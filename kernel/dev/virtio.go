@@ -5,10 +5,6 @@ package dev
 import (
 	"unsafe"
 
-	"github.com/firstlight-boot/firstlight/kernel/abi"
-	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
-	"github.com/firstlight-boot/firstlight/kernel/cpu"
-	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 )
 
@@ -25,9 +21,7 @@ func (e Error) Error() string { return string(e) }
 
 const (
 	errRange  Error = "read beyond the end of the disk"
-	errDevice Error = "the disk reported an error"
 	errMemory Error = "no memory for the disk's queue"
-	errQueue  Error = "the disk's queue is broken"
 )
 
 // Registers of virtio-mmio, version 2: Virtual I/O Device (VIRTIO) 1.2, section 4.2.2.
@@ -50,6 +44,7 @@ const (
 	regQueueDesc   = 0x080
 	regQueueDriver = 0x090
 	regQueueDevice = 0x0a0
+	regGeneration  = 0x0fc
 	regConfig      = 0x100
 
 	magic   = 0x74726976
@@ -59,7 +54,15 @@ const (
 	statusDriver      = 2
 	statusDriverOK    = 4
 	statusFeaturesOK  = 8
-	featureVersion1   = 1 // bit 32, in the second word
+	statusNeedsReset  = 0x40
+	featureVersion1   = 1      // bit 32, in the second word
+	featureSegMax     = 1 << 2 // of virtio-blk, section 5.2.3
+
+	interruptConfig = 2
+
+	// Of virtio-blk's configuration, section 5.2.4.
+	configCapacity = 0
+	configSegMax   = 12
 )
 
 // The virtqueue lies in one page: descriptors, available ring, used ring (section 2.7), then the request's header and status.
@@ -74,55 +77,92 @@ const (
 	descWrite  = 2
 	sector     = 512
 	maxPieces  = queueSize - 2
+	maxPiece   = 1 << 30 // bytes: a descriptor has 32 bits for them
+	maxSectors = 1 << 53
 	typeRead   = 0
 	statusOK   = 0
+	statusNone = 0xff // what no device writes
 	noInterval = ^uint64(0)
+
+	// An interrupt need not mean that a request is done, but so many in a row mean that none ever will be.
+	maxInterrupts = 1 << 12
 )
+
+// port is how the driver reaches its device. The one of the machine is mmio, in board.go; tests have others.
+type port interface {
+	load(off uint64) uint32
+	store(off uint64, v uint32)
+	wait(notify bool) bool                  // rings the doorbell if told to, waits for an interrupt, and reports whether one came in time
+	route(irq uint32)                       // the interrupt of that number
+	physical(p []byte) (phys uint64, n int) // where the device sees the first n bytes of p, which may be written
+	page() ([]byte, uint64)                 // a page of zeros, and where the device sees it; nil: there is none
+}
 
 // block is a virtio-blk device. One request is on its way at a time.
 type block struct {
-	regs    uint64 // virtual address of the registers
-	queue   mem.Frame
+	port
+	addr    uint64 // of the registers, for messages
+	queue   []byte // a page
+	phys    uint64 // where the device sees it
 	avail   uint16 // index of the next available entry
+	pieces  int    // how many pieces of memory a request may have
 	sectors uint64
+	broken  error // why the device was given up
 }
 
-func (d *block) reg(off uint64) uint32      { return cpu.Load32(d.regs + off) }
-func (d *block) set(off uint64, v uint32)   { cpu.Store32(d.regs+off, v) }
-func (d *block) set64(off uint64, v uint64) { d.set(off, uint32(v)); d.set(off+4, uint32(v>>32)) }
+func (d *block) store64(off uint64, v uint64) { d.store(off, uint32(v)); d.store(off+4, uint32(v>>32)) }
 
-func (d *block) word(off int) *uint64 {
-	return (*uint64)(unsafe.Pointer(&d.queue.Bytes(mem.PageSize)[off]))
+func (d *block) word(off int) *uint64 { return (*uint64)(unsafe.Pointer(&d.queue[off])) }
+
+func (d *block) half(off int) *uint16 { return (*uint16)(unsafe.Pointer(&d.queue[off])) }
+
+// failure is an error of this device.
+func (d *block) failure(what string) Error {
+	return "virtio-mmio at " + Error(hex(d.addr)) + ": " + Error(what)
 }
 
-// start brings the device up: section 3.1.1.
-func (d *block) start() error {
-	d.set(regStatus, 0)
-	d.set(regStatus, statusAcknowledge|statusDriver)
-	d.set(regDriverSel, 0)
-	d.set(regDriver, 0)
-	d.set(regDriverSel, 1)
-	d.set(regDriver, featureVersion1)
+// start brings the device up, with a page for its queue that it sees at phys: section 3.1.1.
+func (d *block) start(page []byte, phys uint64) error {
+	d.queue, d.phys = page, phys
+	d.store(regStatus, 0)
+	d.store(regStatus, statusAcknowledge|statusDriver)
+	d.store(regFeaturesSel, 1)
+	if d.load(regFeatures)&featureVersion1 == 0 {
+		return d.failure("it offers no version 1 of virtio")
+	}
+	d.store(regFeaturesSel, 0)
+	segMax := d.load(regFeatures) & featureSegMax
+	d.store(regDriverSel, 0)
+	d.store(regDriver, segMax)
+	d.store(regDriverSel, 1)
+	d.store(regDriver, featureVersion1)
 	const features = statusAcknowledge | statusDriver | statusFeaturesOK
-	d.set(regStatus, features)
-	if d.reg(regStatus)&statusFeaturesOK == 0 {
-		return errDevice
+	d.store(regStatus, features)
+	if d.load(regStatus)&statusFeaturesOK == 0 {
+		return d.failure("it refuses the driver's features")
 	}
-	d.set(regQueueSel, 0)
-	if d.reg(regQueueMax) < queueSize {
-		return errQueue
+	d.store(regQueueSel, 0)
+	if d.load(regQueueReady) != 0 || d.load(regQueueMax) < queueSize {
+		return d.failure("its queue is too short")
 	}
-	if d.queue = mem.Alloc(abi.OwnDevice); d.queue == 0 {
-		return errMemory
+	d.store(regQueueNum, queueSize)
+	d.store64(regQueueDesc, phys)
+	d.store64(regQueueDriver, phys+availOff)
+	d.store64(regQueueDevice, phys+usedOff)
+	d.store(regQueueReady, 1)
+	d.store(regStatus, features|statusDriverOK)
+	d.pieces = 1 // what a device takes that does not say
+	for range 10 {
+		generation := d.load(regGeneration)
+		d.sectors = uint64(d.load(regConfig+configCapacity)) | uint64(d.load(regConfig+configCapacity+4))<<32
+		if segMax != 0 {
+			d.pieces = int(min(max(d.load(regConfig+configSegMax), 1), maxPieces))
+		}
+		if generation == d.load(regGeneration) && d.sectors <= maxSectors {
+			return nil
+		}
 	}
-	d.set(regQueueNum, queueSize)
-	d.set64(regQueueDesc, uint64(d.queue))
-	d.set64(regQueueDriver, uint64(d.queue)+availOff)
-	d.set64(regQueueDevice, uint64(d.queue)+usedOff)
-	d.set(regQueueReady, 1)
-	d.set(regStatus, features|statusDriverOK)
-	d.sectors = uint64(d.reg(regConfig)) | uint64(d.reg(regConfig+4))<<32
-	return nil
+	return d.failure("its size makes no sense")
 }
 
 // Size returns the disk's size in bytes.
@@ -147,24 +187,18 @@ func (d *block) ReadAt(p []byte, off int64) (int, error) {
 
 // read makes one request and returns how much of p it filled: whole sectors, or a piece of one by way of a buffer.
 func (d *block) read(p []byte, off uint64) (int, error) {
-	skip := off % sector
-	if skip != 0 || len(p) < sector {
-		d.describe(1, uint64(d.queue)+sectorOff, sector)
-		if err := d.request(1, off/sector, sector); err != nil {
-			return 0, err
-		}
-		return copy(p, d.queue.Bytes(mem.PageSize)[sectorOff+skip:sectorOff+sector]), nil
+	if off%sector != 0 || len(p) < sector {
+		return d.readPart(p, off)
 	}
 	// Physically contiguous pieces of p, one descriptor each.
 	p = p[:len(p)&^(sector-1)]
 	total, pieces := 0, 0
 	start, length := noInterval, 0
 	for total < len(p) {
-		va := uint64(uintptr(unsafe.Pointer(&p[total])))
-		n := min(len(p)-total, mem.PageSize-int(va%mem.PageSize))
-		phys := physical(&p[total])
-		if start+uint64(length) != phys || start == noInterval {
-			if pieces == maxPieces {
+		phys, n := d.physical(p[total:])
+		n = min(n, maxPiece)
+		if start+uint64(length) != phys || start == noInterval || length > maxPiece-n {
+			if pieces == d.pieces {
 				break
 			}
 			if pieces > 0 {
@@ -176,6 +210,9 @@ func (d *block) read(p []byte, off uint64) (int, error) {
 		length += n
 		total += n
 	}
+	if total < sector { // all that one piece has before its page ends
+		return d.readPart(p, off)
+	}
 	d.describe(pieces, start, length)
 	// Pieces end where pages do, so a request that could not take all of p may end within a sector.
 	if rest := total % sector; rest != 0 {
@@ -185,14 +222,13 @@ func (d *block) read(p []byte, off uint64) (int, error) {
 	return total, d.request(pieces, off/sector, total)
 }
 
-// physical returns the physical address of a byte of kernel memory that may be written, which is there afterwards.
-func physical(p *byte) uint64 {
-	va := uint64(uintptr(unsafe.Pointer(p)))
-	if va < layout.HeapBase {
-		return va - layout.DirectMap
+// readPart reads what p takes of the sector that off is in.
+func (d *block) readPart(p []byte, off uint64) (int, error) {
+	d.describe(1, d.phys+sectorOff, sector)
+	if err := d.request(1, off/sector, sector); err != nil {
+		return 0, err
 	}
-	*p = 0 // maps the page
-	return mem.Physical(va)
+	return copy(p, d.queue[sectorOff+off%sector:sectorOff+sector]), nil
 }
 
 // describe fills descriptor i, of memory that the device writes.
@@ -201,33 +237,74 @@ func (d *block) describe(i int, phys uint64, n int) {
 	*d.word(16*i + 8) = uint64(uint32(n)) | (descNext|descWrite)<<32 | uint64(i+1)<<48
 }
 
-// request reads n bytes from a sector on into descriptors 1 to pieces and waits for it in HLT.
+// request reads n bytes from a sector on into descriptors 1 to pieces and waits for it.
 func (d *block) request(pieces int, at uint64, n int) error {
-	q := d.queue.Bytes(mem.PageSize)
-	*d.word(0) = uint64(d.queue) + headerOff
+	if d.broken != nil {
+		return d.broken
+	}
+	*d.word(0) = d.phys + headerOff
 	*d.word(8) = 16 | descNext<<32 | 1<<48
 	*d.word(headerOff) = typeRead
 	*d.word(headerOff + 8) = at
-	q[statusOff] = 0xff
-	*d.word(16 * (pieces + 1)) = uint64(d.queue) + statusOff
+	d.queue[statusOff] = statusNone
+	*d.word(16 * (pieces + 1)) = d.phys + statusOff
 	*d.word(16*(pieces+1) + 8) = 1 | descWrite<<32
-	*(*uint16)(unsafe.Pointer(&q[availOff+4+2*int(d.avail%queueSize)])) = 0
+	*d.half(availOff + 4 + 2*int(d.avail%queueSize)) = 0
+	used := usedOff + 4 + 8*int(d.avail%queueSize)
 	d.avail++
-	*(*uint16)(unsafe.Pointer(&q[availOff+2])) = d.avail
+	*d.half(availOff + 2) = d.avail
 
-	used := (*uint16)(unsafe.Pointer(&q[usedOff+2]))
-	ring0.Notify(d.regs+regNotify, 0)
-	for {
-		const bufferUsed, config = 1, 2
-		d.set(regIRQAck, d.reg(regIRQStatus)&(bufferUsed|config))
-		if *used == d.avail {
-			break
-		}
-		ring0.Idle(0)
+	if err := d.await(); err != nil {
+		d.broken = err
+		d.store(regStatus, 0) // lest it write to memory later
+		return err
 	}
 	ring0.AddDiskRead(n)
-	if q[statusOff] != statusOK {
-		return errDevice
+	// How much it wrote has the byte of status in it, which some devices forget to count.
+	e := *d.word(used)
+	if id, length := uint32(e), e>>32; id != 0 || length > uint64(n)+1 {
+		d.broken = d.failure("it says that it is done with what it was not told to do")
+		d.store(regStatus, 0)
+		return d.broken
+	} else if d.queue[statusOff] != statusOK || length < uint64(n) {
+		return d.failure("read error at sector " + hex(at))
 	}
 	return nil
+}
+
+// await waits until the device is done with what is available.
+func (d *block) await() error {
+	notify := true
+	for range maxInterrupts {
+		if !d.wait(notify) {
+			return d.failure("the disk does not answer")
+		}
+		notify = false
+		why := d.load(regIRQStatus)
+		d.store(regIRQAck, why)
+		switch *d.half(usedOff + 2) {
+		case d.avail:
+			return nil
+		case d.avail - 1:
+		default:
+			return d.failure("it says that it is done with what it was not told to do")
+		}
+		if why&interruptConfig != 0 && d.load(regStatus)&statusNeedsReset != 0 {
+			return d.failure("the disk has failed and wants a reset")
+		}
+	}
+	return d.failure("it interrupts without an end")
+}
+
+// hex returns v as 0x….
+func hex(v uint64) string {
+	var b [18]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = "0123456789abcdef"[v&15]
+		if v >>= 4; v == 0 {
+			return "0x" + string(b[i:])
+		}
+	}
 }

@@ -337,6 +337,21 @@ func KernelSpan(start, end uint64) bool {
 	return true
 }
 
+// MapDevice makes the direct map cover the page of a device's registers at phys, uncached, and reports whether it does: they must lie
+// between 3 and 4 GiB, and in no 2 MiB that also have RAM.
+func MapDevice(phys uint64) bool {
+	if phys < 3<<30 || phys >= 1<<32 {
+		return false
+	}
+	const flags = layout.Present | layout.Writable | layout.Large | layout.NoExec | layout.Uncached
+	pdpt := Frame(Frame(layout.RootPhys).words()[256] & frameMask).words()
+	e := &Frame(pdpt[phys>>30] & frameMask).words()[phys>>21&511]
+	if *e == 0 {
+		*e = phys&^(1<<21-1) | flags
+	}
+	return *e&layout.Uncached == layout.Uncached
+}
+
 // KernelHas reports whether a page is mapped at va, in the upper half.
 func KernelHas(va uint64) bool {
 	e := kernelEntry(va, false)

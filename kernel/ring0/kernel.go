@@ -76,6 +76,8 @@ func kernelStart() *thread {
 	kernelMark(abi.MarkEntry)
 	runtime.MemProfileRate = 0 // before the runtime's first allocation, which may be sampled otherwise
 
+	kernelSerialInit()
+
 	runtimeEntry, syscallEntry, idle, runtimeEnd, traps := entryPoints()
 	for i := range len(vectors) {
 		kernelGate(int(vectors[i]), traps[i])
@@ -379,23 +381,6 @@ func kernelMark(b byte) {
 	owners := mem.Owners()
 	*(*[abi.MaxOwners]uint64)(unsafe.Pointer(&bootRecord[abi.RecOwners])) = owners
 	mark(b)
-}
-
-// kernelConsole writes n bytes at p to the serial port, sixteen for each time its FIFO is empty.
-func kernelConsole(p unsafe.Pointer, n int) {
-	const (
-		lineStatus = abi.PortSerial + 5
-		empty      = 1 << 5
-		fifo       = 16
-	)
-	for n > 0 {
-		for i := 0; cpu.In8(lineStatus)&empty == 0 && i < 1<<20; i++ {
-		}
-		piece := min(n, fifo)
-		cpu.OutString(abi.PortSerial, (*byte)(p), piece)
-		p = unsafe.Add(p, piece)
-		n -= piece
-	}
 }
 
 func kernelPrint(s string) { kernelConsole(unsafe.Pointer(unsafe.StringData(s)), len(s)) }

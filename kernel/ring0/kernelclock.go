@@ -67,6 +67,7 @@ func kernelTimerInit() {
 	clock.tsc = entryTSC
 	clock.mult = 1e9 << 32 / guessedHz
 	setRuntimeClock()
+	clockCounts = kernelCounts()
 	if hz := kernelKnownHz(); hz != 0 {
 		clock.hz, clock.mult, clock.fine = hz, kernelMult(hz), rateFinal
 	}
@@ -241,6 +242,9 @@ func kernelArm() {
 	}
 	if quiet {
 		next = 0
+		if !clockCounts {
+			next = watching
+		}
 	}
 	if next == armedFor {
 		return
@@ -264,10 +268,6 @@ func kernelArm() {
 	kernelStarted(uint32(wait))
 }
 
-// quiet is set while Notify waits: no timer runs, so that a counting boot, whose clock stands still while the CPU halts, does
-// not depend on how fast the device answers. A deadline that passes meanwhile is met after it.
-var quiet bool
-
 // armedFor is the deadline that the timer is set for, 0 for none. A deadline further off than the timer counts fires early and is
 // set again.
 var armedFor uint64
@@ -278,6 +278,9 @@ func kernelTimer() {
 	interrupts[0]++
 	armedFor = 0
 	kernelStopped(true)
+	if quiet {
+		kernelWatched()
+	}
 	now := kernelNanotime()
 	for i := range numThreads {
 		t := &threads[i%maxThreads]

@@ -5,7 +5,6 @@ import (
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
-	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
@@ -100,9 +99,7 @@ func kernelSyscall(t *thread) *thread {
 	case sysIdle:
 		return kernelIdle(t, f.RDI)
 	case sysNotify:
-		irqPending, quiet = false, true
-		cpu.Store32(f.RDI, uint32(f.RSI))
-		return kernelIdle(t, 0)
+		return kernelNotify(t, f.RDI, uint32(f.RSI))
 	case sysSlice:
 		sliceEnd, sliceExpired = f.RDI, false
 		kernelArm()
