@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -71,34 +70,15 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 	if os.Geteuid() != 0 {
 		args = append(args, "--force-uid="+strconv.Itoa(int(t.Entries[0].UID)), "--force-gid="+strconv.Itoa(int(t.Entries[0].GID)))
 	}
-	res := fsmod.Result{ContentBytes: hosttool.Content(t), Entries: len(t.Entries)}
-	err = hosttool.Scratch(func(scratch string) error {
-		dir, out := filepath.Join(scratch, "root"), filepath.Join(scratch, "out")
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		// The tool first: what it takes to find out that it is missing need not be a copy of the tree.
-		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"--help"}, OK: func(int) bool { return true }}).Run(ctx); err != nil {
-			return err
-		}
-		if err := hosttool.Stage(ctx, dir, t); err != nil {
-			return err
-		}
+	return hosttool.FromFolder(ctx, w, t, o, func(string) error {
+		_, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"--help"}, OK: func(int) bool { return true }}).Run(ctx)
+		return err
+	}, func(dir, out string) error {
 		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: append(args, out, dir)}).Run(ctx); err != nil {
 			return err
 		}
-		if err := settle(out); err != nil {
-			return err
-		}
-		var err error
-		res.Bytes, err = hosttool.Copy(ctx, w, out)
-		return err
+		return settle(out)
 	})
-	res.StoredBytes = res.ContentBytes
-	if o.Codec != "" {
-		res.StoredBytes = min(res.Bytes, res.ContentBytes)
-	}
-	return res, err
 }
 
 func arguments(o fsmod.Options) ([]string, error) {

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -48,11 +47,8 @@ func (module) Codecs() []string { return nil }
 
 // Write writes times in steps of two seconds from 1980 to 2107; others become the nearest of these.
 func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if err := hosttool.Plain("fat", o); err != nil {
+	if err := hosttool.Uncompressed("fat", o); err != nil {
 		return fsmod.Result{}, err
-	}
-	if o.Codec != "" || o.ClusterSize != 0 || o.Level != 0 {
-		return fsmod.Result{}, fmt.Errorf("compression: %w by fat", fsmod.ErrUnsupported)
 	}
 	if err := t.Validate(); err != nil {
 		return fsmod.Result{}, err
@@ -61,20 +57,12 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 	if err != nil {
 		return fsmod.Result{}, err
 	}
-	res := fsmod.Result{ContentBytes: hosttool.Content(t), StoredBytes: hosttool.Content(t), Entries: len(t.Entries)}
-	err = hosttool.Scratch(func(scratch string) error {
-		dir, out := filepath.Join(scratch, "root"), filepath.Join(scratch, "out")
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
+	return hosttool.FromFolder(ctx, w, plain, o, func(out string) error {
 		args := append([]string{"--invariant", "-a", "-C"}, args...)
 		args = append(args[:len(args)-1], out, args[len(args)-1])
-		if _, err := (hosttool.Cmd{Tool: "mkfs.fat", Package: mkfsPkg, Args: args}).Run(ctx); err != nil {
-			return err
-		}
-		if err := hosttool.Stage(ctx, dir, plain); err != nil {
-			return err
-		}
+		_, err := (hosttool.Cmd{Tool: "mkfs.fat", Package: mkfsPkg, Args: args}).Run(ctx)
+		return err
+	}, func(dir, out string) error {
 		// Folders get the time that SOURCE_DATE_EPOCH says.
 		env := []string{"SOURCE_DATE_EPOCH=" + hosttool.Seconds(plain.Entries[0].ModTime), "MTOOLS_SKIP_CHECK=1"}
 		names, err := os.ReadDir(dir) // sorted
@@ -86,10 +74,8 @@ func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Op
 				return err
 			}
 		}
-		res.Bytes, err = hosttool.Copy(ctx, w, out)
-		return err
+		return nil
 	})
-	return res, err
 }
 
 // plan checks that FAT can hold t, and returns it without what gets lost, and mkfs.fat's arguments, of which the last is the size in

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
-	"github.com/firstlight-boot/firstlight/tree"
 )
 
 // ErrMissing is wrapped by the error about a program that is not installed.
@@ -192,16 +191,6 @@ func Plain(name string, o fsmod.Options) error {
 		}
 	}
 	return nil
-}
-
-// Content returns the sum of the sizes of t's files, hard links counted once.
-func Content(t *tree.Tree) (bytes int64) {
-	for i := range t.Entries {
-		if e := &t.Entries[i]; e.HardLink == "" {
-			bytes += e.Size
-		}
-	}
-	return bytes
 }
 
 // Seconds spells a time as most of these file systems have it: whole seconds from 1970 to 2106. Others become the nearest of these.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/hosttool"
@@ -32,11 +31,8 @@ func (module) Codecs() []string { return nil }
 // Write writes names, owners, modes, symbolic links and devices as Rock Ridge has them; Joliet, for other systems, has names only.
 // Hard links become files of their own, which share their content. Times are whole seconds.
 func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if err := hosttool.Plain("iso", o); err != nil {
+	if err := hosttool.Uncompressed("iso", o); err != nil {
 		return fsmod.Result{}, err
-	}
-	if o.Codec != "" || o.ClusterSize != 0 || o.Level != 0 {
-		return fsmod.Result{}, fmt.Errorf("compression: %w by iso", fsmod.ErrUnsupported)
 	}
 	if err := t.Validate(); err != nil {
 		return fsmod.Result{}, err
@@ -50,18 +46,10 @@ func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.
 			return fsmod.Result{}, err
 		}
 	}
-	res := fsmod.Result{ContentBytes: hosttool.Content(t), StoredBytes: hosttool.Content(t), Entries: len(t.Entries)}
-	err := hosttool.Scratch(func(scratch string) error {
-		dir, out := filepath.Join(scratch, "root"), filepath.Join(scratch, "out")
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"-version"}}).Run(ctx); err != nil {
-			return err
-		}
-		if err := hosttool.Stage(ctx, dir, t); err != nil {
-			return err
-		}
+	return hosttool.FromFolder(ctx, w, t, o, func(string) error {
+		_, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: []string{"-version"}}).Run(ctx)
+		return err
+	}, func(dir, out string) error {
 		// What xorriso would note about this host and this moment is off, and the times that a copy has of itself are set.
 		at := hosttool.Seconds(t.Entries[0].ModTime)
 		args := []string{"-no_rc", "-report_about", "SORRY", "-acl", "off", "-xattr", "off", "-md5", "off", "-disk_dev_ino", "off", "-hardlinks", "off",
@@ -72,14 +60,9 @@ func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.
 			args = append(args, "-chown_r", fmt.Sprint(root.UID), "/", "--", "-chgrp_r", fmt.Sprint(root.GID), "/", "--")
 		}
 		args = append(args, "-alter_date_r", "a-c", "="+at, "/", "--", "-commit")
-		if _, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: args, Env: []string{"SOURCE_DATE_EPOCH=" + at}}).Run(ctx); err != nil {
-			return err
-		}
-		var err error
-		res.Bytes, err = hosttool.Copy(ctx, w, out)
+		_, err := (hosttool.Cmd{Tool: tool, Package: pkg, Args: args, Env: []string{"SOURCE_DATE_EPOCH=" + at}}).Run(ctx)
 		return err
 	})
-	return res, err
 }
 
 // Probe looks for the primary volume descriptor, in sector 16.

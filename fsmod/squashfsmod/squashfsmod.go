@@ -38,7 +38,7 @@ func (module) Codecs() []string { return []string{"gzip", "lz4", "lz4hc", "zstd"
 // Write has mksquashfs read t as a tar archive, so that nothing of it lies on the host's disk but the result. To mksquashfs 4.5 a
 // root is of now then, whatever it is told, and nothing but SOURCE_DATE_EPOCH changes that, which is here the latest time in t: a
 // root is as old as the youngest file, whoever writes it when. Times are whole seconds.
-func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
+func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (res fsmod.Result, err error) {
 	args, err := arguments(o)
 	if err != nil {
 		return fsmod.Result{}, err
@@ -54,7 +54,6 @@ func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.
 			}
 		}
 	}
-	res := fsmod.Result{ContentBytes: hosttool.Content(t), Entries: len(t.Entries)}
 	err = hosttool.Scratch(func(dir string) error {
 		out := filepath.Join(dir, "out")
 		pr, pw := io.Pipe()
@@ -76,13 +75,10 @@ func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.
 		if err != nil {
 			return err
 		}
-		res.Bytes, err = hosttool.Copy(ctx, w, out)
+		bytes, err := hosttool.Copy(ctx, w, out)
+		res = hosttool.Result(t, o, bytes)
 		return err
 	})
-	res.StoredBytes = res.ContentBytes
-	if o.Codec != "" {
-		res.StoredBytes = min(res.Bytes, res.ContentBytes)
-	}
 	return res, err
 }
 
