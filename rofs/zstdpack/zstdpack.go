@@ -17,7 +17,7 @@ const (
 	MaxLen = 1 << 20
 )
 
-// An Encoder compresses one piece after the other. It serves one call at a time, and keeps 13 bytes for each byte of the largest
+// An Encoder compresses one piece after the other. It serves one call at a time, and keeps 17 bytes for each byte of the largest
 // piece that it has compressed, and a few MB.
 type Encoder struct {
 	finder

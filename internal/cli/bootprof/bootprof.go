@@ -138,7 +138,7 @@ it (no QEMU, no usable accelerator, a budget that could not be measured); 128 pl
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return usagef("want a command: qemu or floor; see bootprof --help")
+			return usagef("want a command, as qemu; see bootprof --help")
 		},
 	}
 	cmd.Version = version()
