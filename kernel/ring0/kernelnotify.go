@@ -48,15 +48,14 @@ func kernelCounts() bool {
 	if _, b, _, _ := cpu.CPUID(leafHypervisor, 0); b != tcg {
 		return false
 	}
-	at := cpu.ReadTSC()
-	before := uint64(0)
-	for i := range 16 {
-		now := cpu.ReadTSC()
-		round := now - at
-		if i > 4 && round != before { // the first that compared was longer than those before
+	var at [12]uint64
+	for i := range at {
+		at[i] = cpu.ReadTSC()
+	}
+	for i := 2; i < len(at); i++ {
+		if at[i]-at[i-1] != at[1]-at[0] {
 			return false
 		}
-		at, before = now, round
 	}
 	return true
 }
