@@ -335,7 +335,13 @@ func (module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hosttool.Opened(f.Tree), nil
+	return Opened{hosttool.Opened(f.Tree), f.Pool}, nil
+}
+
+// Opened is what the module opens.
+type Opened struct {
+	fsmod.FileSystem
+	Pool *read.Pool
 }
 
 // Check implements fsmod.Module.

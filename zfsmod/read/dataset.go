@@ -51,12 +51,18 @@ func (p *Pool) features() error {
 	if err != nil {
 		return err
 	}
-	return zap.Each(o, func(name string, v zap.Value) error {
-		if n, _ := v.Uint64(); n > 0 && !features[name] {
+	err = zap.Each(o, func(name string, v zap.Value) error {
+		n, _ := v.Uint64()
+		if n > 0 && !features[name] {
 			return unsupported("the feature %s", name)
+		}
+		if n > 0 {
+			p.Features = append(p.Features, name)
 		}
 		return nil
 	})
+	slices.Sort(p.Features)
+	return err
 }
 
 const (

@@ -44,6 +44,8 @@ type Pool struct {
 	Txg     uint64 // of the state that is read
 	Config  nvlist.List
 	Labels  int // good ones of four, of the first device
+	// Features are those in use that a reader has to know, by name.
+	Features []string
 
 	devices []Device
 	mos     *Objset

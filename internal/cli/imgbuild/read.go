@@ -32,6 +32,7 @@ type inspection struct {
 	// Of an OSv disk.
 	CommandLine string       `json:"command_line,omitempty"`
 	Storage     *fsmod.Usage `json:"storage,omitempty"`
+	Pool        *poolReport  `json:"pool,omitempty"`
 }
 
 func inspectCommand() *cobra.Command {
@@ -66,6 +67,9 @@ func inspectCommand() *cobra.Command {
 			}
 			in.Root.Entries, in.Root.ContentBytes = (&app{tree: t}).size()
 			if in.Storage, err = storage(img); err != nil {
+				return withPath(args[0], err)
+			}
+			if in.Pool, err = inspectPool(img); err != nil {
 				return withPath(args[0], err)
 			}
 			if asJSON {
@@ -103,6 +107,9 @@ func (in *inspection) print(w io.Writer) error {
 	line("root", "%s: %d entries, %s of content in %s", printable(describeRoot(in.Root.RootFS)), in.Root.Entries, formatSize(in.Root.ContentBytes), formatSize(in.Root.Bytes))
 	if in.Storage != nil {
 		printStorage(line, in.Storage)
+	}
+	if in.Pool != nil {
+		in.Pool.print(line)
 	}
 	if len(in.Partitions) > 0 {
 		fmt.Fprintf(&b, "\n%-10s %12s %12s  %s\n", "partition", "offset", "length", "sha256")

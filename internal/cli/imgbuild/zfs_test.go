@@ -1,10 +1,13 @@
 package imgbuild
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // TestZFS makes pools by flags and by imgbuild.yaml, and has every command read them.
@@ -49,9 +52,25 @@ func TestZFS(t *testing.T) {
 	if out := run(0, "cat", img, "/data/f"); out != strings.Repeat("some text\n", 30000) {
 		t.Errorf("%.200q", out)
 	}
+	contains(t, "inspect", run(0, "inspect", img), "tank: version 28, features in use: none", "bootfs   tank/data", "dataset  tank/data: ", "atime=", "mountpoint=/")
+	contains(t, "inspect --json", run(0, "inspect", "--json", img), `"version": 28`, `"name": "tank/data"`, `"bootfs": "tank/data"`)
+	if out := run(0, "ls", img, "/data"); !strings.Contains(out, "f") {
+		t.Error(out)
+	}
+	out := filepath.Join(dir, "out")
+	run(0, "extract", img, out)
+	if b, err := os.ReadFile(filepath.Join(out, "data/f")); err != nil || string(b) != strings.Repeat("some text\n", 30000) {
+		t.Errorf("%.200q, %v", b, err)
+	}
 	rofs := filepath.Join(dir, "tank.rofs")
 	run(0, "convert", img, rofs, "--to", "rofs")
 	run(0, "diff", img, rofs)
+	theirs := fusePool(t, dir)
+	contains(t, "inspect", run(0, "inspect", theirs), "small: version 23", "snapshot small/lzjb@then", "compression=")
+	run(0, "verify", theirs)
+	if out := run(0, "cat", theirs, "/clone/text"); out != "some text in lzjb" {
+		t.Errorf("%.200q", out)
+	}
 	if out := run(2, "--fs", "zfs", "-o", img, app); !strings.Contains(out, "has no driver for zfs") {
 		t.Error(out)
 	}
@@ -77,4 +96,28 @@ func TestOSvZFS(t *testing.T) {
 	if out, _ := imgbuild(t, 0, "inspect", "z.img"); !strings.Contains(out, "zfs: ") {
 		t.Error(out)
 	}
+}
+
+// fusePool unpacks the pool that zfs-fuse made.
+func fusePool(t *testing.T, dir string) string {
+	t.Helper()
+	f, err := os.Open("../../../zfsmod/testdata/fuse.img.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d, err := zstd.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	name := filepath.Join(dir, "fuse.img")
+	b, err := io.ReadAll(d)
+	if err == nil {
+		err = os.WriteFile(name, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
