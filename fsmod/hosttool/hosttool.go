@@ -183,11 +183,15 @@ func Save(ctx context.Context, name string, r io.ReaderAt, size int64) error {
 
 // Plain refuses the options about single files and their places, which a foreign program's file system called name has not.
 func Plain(name string, o fsmod.Options) error {
-	for what, set := range map[string]bool{
-		"files stored raw": o.Raw != nil, "hot files": o.Hot != nil, "a layout": len(o.Layout) > 0, "aligned executables": o.AlignExec != "" && o.AlignExec != "auto" && o.AlignExec != "none",
+	for _, x := range []struct {
+		what string
+		set  bool
+	}{
+		{"files stored raw", o.Raw != nil}, {"hot files", o.Hot != nil}, {"a layout", len(o.Layout) > 0},
+		{"aligned executables", o.AlignExec != "" && o.AlignExec != "auto" && o.AlignExec != "none"},
 	} {
-		if set {
-			return fmt.Errorf("%s: %w by %s", what, fsmod.ErrUnsupported, name)
+		if x.set {
+			return fmt.Errorf("%s: %w by %s", x.what, fsmod.ErrUnsupported, name)
 		}
 	}
 	return nil
