@@ -43,7 +43,7 @@ type Format struct {
 func Formats() []Format {
 	return []Format{
 		{"qemu", QEMU, ""},
-		{"firecracker", Firecracker, "Firecracker 1.12 or later starts this kernel, but has its disks at addresses where this version's kernel does not look"},
+		{"firecracker", Firecracker, "Firecracker 1.12 or later starts such kernels, and this one looks for its disk where Firecracker has it, but no test has booted it there"},
 		{"libvirt", Libvirt, ""},
 		{"kubevirt", KubeVirt, "KubeVirt's machines are q35, whose disks are on PCI, for which this version's kernel has no driver"},
 	}

@@ -171,16 +171,19 @@ func (p *Params) setRoot(v string) bool {
 
 // addDisk reads SIZE@ADDR:IRQ[:ID].
 func (p *Params) addDisk(v string) bool {
-	n := 0
-	for n < len(v) && v[n] != '@' {
-		n++
+	_, rest, ok := number(v)
+	if ok && len(rest) > 0 && (rest[0]|0x20 == 'k' || rest[0]|0x20 == 'm' || rest[0]|0x20 == 'g') {
+		rest = rest[1:]
 	}
-	addr, rest, ok := number(v[min(n+1, len(v)):])
+	if !ok || len(rest) == 0 || rest[0] != '@' {
+		return false
+	}
+	addr, rest, ok := number(rest[1:])
 	if !ok || len(rest) == 0 || rest[0] != ':' {
 		return false
 	}
-	irq, _, ok := number(rest[1:])
-	if !ok || irq > 255 {
+	irq, rest, ok := number(rest[1:])
+	if !ok || irq > 255 || len(rest) > 0 && rest[0] != ':' {
 		return false
 	}
 	p.Disks = append(p.Disks, MMIO{addr, uint32(irq)})

@@ -16,6 +16,14 @@ func TestParse(t *testing.T) {
 		{" virtio_mmio.device=512@0xfeb00e00:12", Params{
 			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, Disks: []MMIO{{0xfeb00e00, 12}},
 		}},
+		{"virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=0x1000@0xd0001000:6:1", Params{
+			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, Disks: []MMIO{{0xd0000000, 5}, {0xd0001000, 6}},
+		}},
+		{"virtio_mmio.device=4X@0xd0000000:5 virtio_mmio.device=@0xd0000000:5 virtio_mmio.device=4K@0xd0000000:5x", Params{
+			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, Unknown: []string{
+				"virtio_mmio.device=4X@0xd0000000:5", "virtio_mmio.device=@0xd0000000:5", "virtio_mmio.device=4K@0xd0000000:5x",
+			},
+		}},
 		{`arg=two\ words arg=back\\slash env=A=3 env=C=4`, Params{
 			Args: []string{"/app", "two words", `back\slash`}, Env: []string{"A=3", "B=2", "C=4"},
 		}},
