@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
 	"github.com/firstlight-boot/firstlight/tree"
 	"github.com/firstlight-boot/firstlight/zfsmod/format"
+	"github.com/firstlight-boot/firstlight/zfsmod/nvlist"
 	"github.com/firstlight-boot/firstlight/zfsmod/read"
 )
 
@@ -455,4 +457,38 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%d MiB allocated", n>>20)
 		}
 	})
+}
+
+// TestConfig has labels that say of the pool what is not read.
+func TestConfig(t *testing.T) {
+	b, err := fusePool()
+	do(t, err)
+	set := func(l nvlist.List, name string, v any) nvlist.List {
+		l = slices.DeleteFunc(slices.Clone(l), func(p nvlist.Pair) bool { return p.Name == name })
+		return append(l, nvlist.Pair{Name: name, Value: v})
+	}
+	for says, change := range map[string]func(l nvlist.List) nvlist.List{
+		`"raidz"`: func(l nvlist.List) nvlist.List { return set(l, "vdev_tree", set(l.List("vdev_tree"), "type", "raidz")) },
+		"2 vdevs": func(l nvlist.List) nvlist.List { return set(l, "vdev_children", uint64(2)) },
+		"org.example:never_heard": func(l nvlist.List) nvlist.List {
+			return set(l, "features_for_read", nvlist.List{{Name: "org.example:never_heard"}})
+		},
+		"": func(l nvlist.List) nvlist.List { return l },
+	} {
+		b := bytes.Clone(b)
+		for _, label := range []int{0, format.LabelSize, len(b) - format.DataEnd, len(b) - format.LabelSize} {
+			part := b[label+format.ConfigOffset:][:format.ConfigSize]
+			l, err := nvlist.Unpack(part)
+			do(t, err)
+			clear(part)
+			copy(part, nvlist.Pack(change(l)))
+			format.Seal(part, int64(label+format.ConfigOffset))
+		}
+		_, err := Open(bytes.NewReader(b), int64(len(b)))
+		if says == "" {
+			do(t, err)
+		} else if !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
 }
