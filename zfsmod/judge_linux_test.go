@@ -1,3 +1,7 @@
+//go:build !race
+
+// What foreign programs say of bytes is the same with the race detector, which makes them wait for it.
+
 package zfsmod
 
 import (
@@ -133,6 +137,9 @@ func startFuse(t testing.TB, options ...string) fuse {
 	}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		needs.Missing(t, "there is no /dev/fuse")
+	}
+	if tool(t, "fuse", "sbin/zpool", "list").Run() == nil {
+		needs.Missing(t, "another zfs-fuse runs on this machine, and there can be only one: end it")
 	}
 	cmd := tool(t, "fuse", "sbin/zfs-fuse", append([]string{"-n", "--no-kstat-mount"}, options...)...)
 	var log bytes.Buffer

@@ -163,6 +163,9 @@ func parseLayout(text string) (uses []fsmod.Use, err error) {
 // splitCodec takes CODEC:LEVEL apart.
 func splitCodec(s string) (codec string, level int, err error) {
 	codec, text, given := strings.Cut(s, ":")
+	if codec == "off" { // as ZFS says it
+		codec = string(appconfig.CompressNone)
+	}
 	if given {
 		if level, err = strconv.Atoi(text); err != nil || level < 1 {
 			return "", 0, usagef("--compress=%s: the level is a number from 1 up, as in %s:9", s, codec)

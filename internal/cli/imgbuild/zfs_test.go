@@ -71,6 +71,7 @@ func TestZFS(t *testing.T) {
 	if out := run(0, "cat", theirs, "/clone/text"); out != "some text in lzjb" {
 		t.Errorf("%.200q", out)
 	}
+	run(0, "--no-kernel", "--compress=off", "-o", filepath.Join(dir, "off.img"), app)
 	if out := run(2, "--fs", "zfs", "-o", img, app); !strings.Contains(out, "has no driver for zfs") {
 		t.Error(out)
 	}
