@@ -73,13 +73,9 @@ func zdb(t testing.TB, img, name string) {
 	if !strings.Contains(out, "No leaks (block sum matches space maps exactly)") || strings.Contains(out, "error") {
 		t.Errorf("zdb -bcc:\n%s", out)
 	}
-	out = run("-e", "-p", dir, name, "-dddd")
-	if !strings.Contains(out, "Dataset "+name+" [ZPL]") {
-		t.Errorf("zdb -dddd lists no file system:\n%.2000s", out)
-	}
-	run("-e", "-p", dir, name, "-m")
-	if out := run("-e", "-p", dir, name, "-u"); !strings.Contains(out, "magic = 0000000000bab10c") {
-		t.Errorf("zdb -u:\n%s", out)
+	out = run("-e", "-p", dir, name, "-dddd", "-m", "-u")
+	if !strings.Contains(out, "Dataset "+name+" [ZPL]") || !strings.Contains(out, "magic = 0000000000bab10c") {
+		t.Errorf("zdb -dddd -m -u lists no file system or no uberblock:\n%.2000s", out)
 	}
 }
 
@@ -119,6 +115,7 @@ func TestJudges(t *testing.T) {
 		{"legacy-23", "lzjb"}, {"legacy-23", "zle"},
 	} {
 		t.Run(tt.compat+"/"+tt.codec, func(t *testing.T) {
+			t.Parallel()
 			img := poolFile(t, Config{Compat: tt.compat, Pool: "p"}, tr, tt.codec)
 			zdb(t, img, "p")
 			grub(t, img, tr)
