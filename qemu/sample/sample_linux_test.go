@@ -64,7 +64,7 @@ func TestShares(t *testing.T) {
 		defs      []string
 	}{
 		{"four levels", "", []string{"-DROUNDS=6000"}},
-		{"five levels", qemu.TCGCPU + ",+la57", []string{"-DROUNDS=600", "-DLA57"}},
+		{"five levels", qemu.TCGCPU + ",+la57", []string{"-DROUNDS=4000", "-DLA57"}},
 	} {
 		t.Run(levels.name, func(t *testing.T) {
 			q := find(t)
