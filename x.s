@@ -1,5 +1,0 @@
-.text
-pushf
- orq $0x240fd5,(%rsp)
- popf
- ud2
