@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/rofs/zstdblock"
 )
 
@@ -116,13 +117,7 @@ func TestJudges(t *testing.T) {
 
 // TestTool has the zstd tool decode.
 func TestTool(t *testing.T) {
-	tool, err := exec.LookPath("zstd")
-	if err != nil {
-		if os.Getenv("REQUIRE_TOOLS") == "1" {
-			t.Fatal("zstd is not installed: apt-get install zstd")
-		}
-		t.Skip("zstd is not installed: apt-get install zstd")
-	}
+	tool := needs.Tool(t, "zstd", "zstd")
 	dir := t.TempDir()
 	e, j := New(MinLevel), newJudges(t)
 	args := []string{"-d", "-q"}
