@@ -142,23 +142,31 @@ func (b *bench) copyIn(z *built, root string) error {
 	return os.Remove(img)
 }
 
+// openPool opens the pool in a file, which the caller closes.
+func openPool(image string) (r *os.File, f *zfsmod.FileSystem, err error) {
+	if r, err = os.Open(image); err != nil {
+		return nil, nil, err
+	}
+	st, err := r.Stat()
+	if err == nil {
+		f, err = zfsmod.Open(r, st.Size())
+	}
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	return r, f, nil
+}
+
 // readPool prints how fast all files of a pool are read on one core: of the time, and of the processor's, which a busy machine
 // changes less.
 func (b *bench) readPool(image string) error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	r, err := os.Open(image)
+	r, f, err := openPool(image)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	st, err := r.Stat()
-	if err != nil {
-		return err
-	}
-	f, err := zfsmod.Open(r, st.Size())
-	if err != nil {
-		return err
-	}
 	buf := make([]byte, 32<<10)
 	for _, how := range []struct {
 		name string
@@ -220,19 +228,11 @@ func (b *bench) beyondFiles() error {
 	if _, err := run("bin/imgbuild", "--fs", "zfs", "--no-kernel", "-q", "-o", image, "out/examples/hello-go"); err != nil {
 		return err
 	}
-	r, err := os.Open(image)
+	r, f, err := openPool(image)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	st, err := r.Stat()
-	if err != nil {
-		return err
-	}
-	f, err := zfsmod.Open(r, st.Size())
-	if err != nil {
-		return err
-	}
 	files := int64(0)
 	for i := range f.Entries {
 		if e := &f.Entries[i]; e.Mode.IsRegular() && e.HardLink == "" {
