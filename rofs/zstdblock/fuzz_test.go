@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/firstlight-boot/firstlight/internal/codectest"
 )
 
 // oneFrame reports whether src begins with a frame whose blocks and check code are all of it, and whose window is of a size
@@ -80,7 +82,7 @@ func TestDamage(t *testing.T) {
 	for i, e := range encoders(t) {
 		for seed := range uint64(40) {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			data := sample(seed, 1+r.IntN(1+r.IntN(5000)))
+			data := codectest.Sample(seed, 1+r.IntN(1+r.IntN(5000)))
 			packed := e.EncodeAll(data, nil)
 			for range 60 {
 				at := r.IntN(len(packed))
@@ -99,7 +101,7 @@ func TestDamage(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	z, theirs := new(Decoder), reference(f)
 	for i, e := range encoders(f) {
-		data := sample(uint64(i), 3000)
+		data := codectest.Sample(uint64(i), 3000)
 		packed := e.EncodeAll(data, nil)
 		if got, ok := decode(f, z, len(data), packed); !ok || !bytes.Equal(got, data) {
 			f.Fatalf("seed %d does not reach the decoder's end", i)
@@ -115,7 +117,7 @@ func FuzzDecode(f *testing.F) {
 
 // TestAllocs: a Decoder allocates nothing once it is there.
 func TestAllocs(t *testing.T) {
-	z, data := new(Decoder), sample(1, 1<<17)
+	z, data := new(Decoder), codectest.Sample(1, 1<<17)
 	packed := encoders(t)[0].EncodeAll(data, nil)
 	dst := make([]byte, len(data))
 	if n := testing.AllocsPerRun(10, func() { z.Decode(dst, packed) }); n != 0 {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/firstlight-boot/firstlight/internal/codectest"
 	"github.com/firstlight-boot/firstlight/internal/guardpage"
 )
 
@@ -14,7 +15,7 @@ func TestFences(t *testing.T) {
 	for i, e := range encoders(t) {
 		for seed := range uint64(60) {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			data := sample(seed, 200+r.IntN(40000))
+			data := codectest.Sample(seed, 200+r.IntN(40000))
 			packed := e.EncodeAll(data, nil)
 			for k := range 30 {
 				cut := packed

@@ -2,7 +2,6 @@ package zstdblock
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/firstlight-boot/firstlight/internal/codectest"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 )
 
@@ -49,35 +49,6 @@ func decode(t testing.TB, z *Decoder, size int, src []byte) ([]byte, bool) {
 	return dst[:n], true
 }
 
-func sample(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 0))
-	b := make([]byte, 0, n+70000)
-	text := "func (z *Decoder) return nil, false if err != nil { package zstdblock for i := range len(src) }"
-	for len(b) < n {
-		switch r.IntN(5) {
-		case 0:
-			b = append(b, bytes.Repeat([]byte{byte(r.IntN(4))}, 1+r.IntN(1+r.IntN(2000)))...)
-		case 1:
-			if len(b) > 0 {
-				off := 1 + r.IntN(min(len(b), 1+r.IntN(1+r.IntN(100000))))
-				for range 3 + r.IntN(1+r.IntN(600)) {
-					b = append(b, b[len(b)-off])
-				}
-			}
-		case 2:
-			for range 1 + r.IntN(1+r.IntN(300)) {
-				b = append(b, byte(r.IntN(256)))
-			}
-		default:
-			for range 1 + r.IntN(40) {
-				at := r.IntN(len(text))
-				b = append(b, text[at:min(len(text), at+1+r.IntN(8))]...)
-			}
-		}
-	}
-	return b[:n]
-}
-
 var levels = []zstd.EncoderLevel{zstd.SpeedFastest, zstd.SpeedDefault, zstd.SpeedBetterCompression, zstd.SpeedBestCompression}
 
 func encoders(t testing.TB) (all []*zstd.Encoder) {
@@ -103,7 +74,7 @@ func TestKlauspost(t *testing.T) {
 	z := new(Decoder)
 	for _, e := range encoders(t) {
 		for i, size := range odd {
-			data := sample(uint64(i), size)
+			data := codectest.Sample(uint64(i), size)
 			packed := e.EncodeAll(data, nil)
 			if len(packed) == 0 { // of nothing it makes nothing
 				continue
@@ -144,7 +115,7 @@ func TestTool(t *testing.T) {
 	dir := t.TempDir()
 	for i, size := range []int{0, 1, 7, 100, 257, 1000, 4096, 12345, 65535, 65536, 131073, 300001, 1 << 20} {
 		names = append(names, filepath.Join(dir, strconv.Itoa(size)))
-		datas = append(datas, sample(uint64(100+i), size))
+		datas = append(datas, codectest.Sample(uint64(100+i), size))
 		if err := os.WriteFile(names[i], datas[i], 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/firstlight-boot/firstlight/internal/codectest"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/rofs/zstdblock"
 )
@@ -52,36 +53,6 @@ func (j *judges) check(tb testing.TB, e *Encoder, src []byte) []byte {
 	return frame
 }
 
-// sample is data with every kind of repetition.
-func sample(seed uint64, n int) []byte {
-	r := rand.New(rand.NewPCG(seed, 0))
-	b := make([]byte, 0, n+70000)
-	text := "func (z *Decoder) return nil, false if err != nil { package zstdblock for i := range len(src) }"
-	for len(b) < n {
-		switch r.IntN(5) {
-		case 0:
-			b = append(b, bytes.Repeat([]byte{byte(r.IntN(4))}, 1+r.IntN(1+r.IntN(2000)))...)
-		case 1:
-			if len(b) > 0 {
-				off := 1 + r.IntN(min(len(b), 1+r.IntN(1+r.IntN(100000))))
-				for range 3 + r.IntN(1+r.IntN(600)) {
-					b = append(b, b[len(b)-off])
-				}
-			}
-		case 2:
-			for range 1 + r.IntN(1+r.IntN(300)) {
-				b = append(b, byte(r.IntN(256)))
-			}
-		default:
-			for range 1 + r.IntN(40) {
-				at := r.IntN(len(text))
-				b = append(b, text[at:min(len(text), at+1+r.IntN(8))]...)
-			}
-		}
-	}
-	return b[:n]
-}
-
 // sizes are those around which a frame's form changes.
 var sizes = []int{0, 1, 2, 3, 5, 6, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 255, 256, 257, 511, 1023, 1024, 1025, 4095, 4096, 16383, 16384,
 	65535, 65536, 65791, 65792, 131071, 131072, 131073, 262144, 1 << 20}
@@ -97,7 +68,7 @@ func inputs() (list [][]byte) {
 		}
 		far := bytes.Clone(noise) // the last part again
 		copy(far[n-n/4:], far[:n/4])
-		list = append(list, noise, few, make([]byte, n), bytes.Repeat([]byte("the quick brown fox "), n/20+1)[:n], sample(uint64(n), n), far)
+		list = append(list, noise, few, make([]byte, n), bytes.Repeat([]byte("the quick brown fox "), n/20+1)[:n], codectest.Sample(uint64(n), n), far)
 	}
 	return list
 }
@@ -252,7 +223,7 @@ func TestForms(t *testing.T) {
 	add(random(200, 16))          // hardly any repetition
 	add(random(maxBlock+700, 64)) // a second block like the first
 	for seed := range uint64(8) {
-		add(sample(seed, maxBlock+6000))
+		add(codectest.Sample(seed, maxBlock+6000))
 	}
 	for _, kind := range []string{"literal lengths", "offsets", "match lengths"} {
 		for _, mode := range []string{"default ", "RLE ", "new ", "repeated "} {
@@ -292,7 +263,7 @@ func TestSame(t *testing.T) {
 }
 
 func TestAllocs(t *testing.T) {
-	e, src := New(19), sample(7, 1<<17)
+	e, src := New(19), codectest.Sample(7, 1<<17)
 	dst := make([]byte, len(src))
 	if n := testing.AllocsPerRun(3, func() { e.Compress(dst, src) }); n != 0 {
 		t.Errorf("%v allocations a call", n)
@@ -301,7 +272,7 @@ func TestAllocs(t *testing.T) {
 
 func FuzzCompress(f *testing.F) {
 	f.Add([]byte("abcabcabcabcabcabcabcabcabcabc"))
-	f.Add(sample(1, 3000))
+	f.Add(codectest.Sample(1, 3000))
 	j := newJudges(f)
 	low, high := New(MinLevel), New(MaxLevel)
 	f.Fuzz(func(t *testing.T, src []byte) {
