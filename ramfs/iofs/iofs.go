@@ -12,7 +12,7 @@ import (
 )
 
 // FS is the tree below a root. It implements fs.ReadLinkFS, fs.StatFS and fs.ReadDirFS; its files implement io.ReaderAt and
-// io.Seeker. FileInfo.Sys returns a *ramfs.Attr. It may be used by many goroutines at once, while nobody changes the file
+// io.Seeker. FileInfo.Sys returns a *ramfs.Attr. Unlike fs.ValidPath asks, names need not be UTF-8. It may be used by many goroutines at once, while nobody changes the file
 // system.
 type FS struct{ root ramfs.View }
 
@@ -49,8 +49,13 @@ func (f *FS) find(op, name string, follow bool) (ramfs.View, error) {
 	fail := func(err error) (ramfs.View, error) {
 		return ramfs.View{}, &fs.PathError{Op: op, Path: name, Err: err}
 	}
-	if !fs.ValidPath(name) {
-		return fail(fs.ErrInvalid)
+	// Not fs.ValidPath, which wants UTF-8.
+	if name != "." {
+		for part := range strings.SplitSeq(name, "/") {
+			if part == "" || part == "." || part == ".." {
+				return fail(fs.ErrInvalid)
+			}
+		}
 	}
 	way := []ramfs.View{f.root}
 	links := 0

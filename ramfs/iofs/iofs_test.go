@@ -100,6 +100,30 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestNames opens a name that is no UTF-8, as an archive's may be, and none that is no path.
+func TestNames(t *testing.T) {
+	fsys := tree(t)
+	if _, err := fsys.Root().Create("caf\xe9", ramfs.TypeReg|0o644, 0); err != 0 {
+		t.Fatal(err)
+	}
+	f := New(fsys.Root().View())
+	seen := false
+	if err := fs.WalkDir(f, ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path == "caf\xe9" {
+			seen = true
+			_, err = fs.ReadFile(f, path)
+		}
+		return err
+	}); err != nil || !seen {
+		t.Errorf("a name in Latin-1: seen %v, %v", seen, err)
+	}
+	for _, name := range []string{"", "/", "/file", "bin/", "bin//app", "./file", "bin/..", ".."} {
+		if _, err := f.Open(name); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 // TestReaders has many goroutines read a snapshot.
 func TestReaders(t *testing.T) {
 	f := New(tree(t).Snapshot().Root())

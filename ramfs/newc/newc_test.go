@@ -280,6 +280,7 @@ func TestAttributes(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	plain := []byte(entry("a/b", 0o100755, 2, "contents") + entry("c", 0o100755, 2, "") + entry("l", 0o120777, 1, "a/b") + entry("d", 0o40755, 2, "") + end)
 	f.Add(plain)
+	f.Add([]byte(entry("caf\xe9", 0o100644, 1, "x") + end))
 	for _, c := range [][]string{{"lz4", "-l", "-c"}, {"zstd", "-c"}, {"gzip", "-c"}} {
 		if _, err := exec.LookPath(c[0]); err == nil {
 			f.Add(filter(f, plain, c[0], c[1:]...))
