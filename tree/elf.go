@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path"
 	"strings"
 )
 
@@ -76,8 +77,8 @@ func (e ELF) IsProgram() bool {
 	return e.Kind == ELFStatic || e.Kind == ELFStaticPIE || e.Kind == ELFDynamic
 }
 
-// Runnable returns nil if the kernel can run the file. Otherwise its error goes on after the file's name and says why not
-// and what to do: "is dynamically linked (needs …); link it with -static, or CGO_ENABLED=0 for Go".
+// Runnable returns nil if the kernel can run the file with nothing else in the image. Otherwise its error goes on after the file's
+// name and says why not and what to do: "is dynamically linked (needs …); link it with -static, …".
 func (e ELF) Runnable() error {
 	switch {
 	case e.Machine != elf.EM_X86_64:
@@ -85,7 +86,7 @@ func (e ELF) Runnable() error {
 	case e.Class != elf.ELFCLASS64 || e.Data != elf.ELFDATA2LSB:
 		return errors.New("is not a 64-bit program (x32?); build it for linux/amd64")
 	case e.Kind == ELFDynamic:
-		return fmt.Errorf("is dynamically linked (needs %s); link it with -static, or CGO_ENABLED=0 for Go", e.Interp)
+		return fmt.Errorf("is dynamically linked (needs %s); link it with -static, or CGO_ENABLED=0 for Go, or pack a folder that has that file and the libraries too", e.Interp)
 	case e.Kind == ELFShared:
 		return errors.New("is a shared object, not a program")
 	case e.Kind == ELFRelocatable:
@@ -94,6 +95,18 @@ func (e ELF) Runnable() error {
 		return errors.New("is an ELF file, but not a program")
 	}
 	return nil
+}
+
+// Runnable returns nil if the kernel can run a program of t, whose dynamic linker, if it needs one, is in t; whether t has the
+// libraries as well is the linker's to say. Otherwise its error is as ELF.Runnable's.
+func (t *Tree) Runnable(e ELF) error {
+	if e.Kind == ELFDynamic {
+		info, err := t.Stat(strings.TrimPrefix(path.Clean(e.Interp), "/"))
+		if err == nil && info.Mode().IsRegular() {
+			e.Kind = ELFStatic
+		}
+	}
+	return e.Runnable()
 }
 
 // machineName spells a machine with its number, which is all there is of one that has no name here: "AARCH64 (183)".
@@ -321,7 +334,7 @@ func (p *elfReader) dynamic(class elf.Class, prog elf.Prog64) (dynamic, error) {
 type Executable struct {
 	Path string
 	ELF  ELF
-	// Err says why the kernel cannot run it: it is damaged, for another machine or dynamically linked. Its text goes on after
+	// Err says why the kernel cannot run it: it is damaged, for another machine or lacks its dynamic linker. Its text goes on after
 	// the path.
 	Err error
 }
@@ -348,7 +361,7 @@ func Executables(t *Tree) ([]Executable, error) {
 		case err != nil:
 			return nil, err
 		default:
-			x.Err = x.ELF.Runnable()
+			x.Err = t.Runnable(x.ELF)
 		}
 		list = append(list, x)
 	}

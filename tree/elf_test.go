@@ -140,7 +140,7 @@ var (
 		{"static", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_EXEC, elf.EM_X86_64, "", nil), ELFStatic, ""},
 		{"static-PIE", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_DYN, elf.EM_X86_64, "", pieFlags), ELFStaticPIE, ""},
 		{"dynamic", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_DYN, elf.EM_X86_64, "/lib/ld.so", pieFlags), ELFDynamic,
-			"is dynamically linked (needs /lib/ld.so); link it with -static, or CGO_ENABLED=0 for Go"},
+			"is dynamically linked (needs /lib/ld.so); link it with -static, or CGO_ENABLED=0 for Go, or pack a folder that has that file and the libraries too"},
 		{"dynamic of old", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_DYN, elf.EM_X86_64, "/lib/ld.so", []uint64{}), ELFDynamic, "dynamically linked"},
 		{"shared", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_DYN, elf.EM_X86_64, "", nil), ELFShared, "shared object"},
 		{"core", tinyELF(elf.ELFCLASS64, binary.LittleEndian, elf.ET_CORE, elf.EM_X86_64, "", nil), ELFOther, "not a program"},
@@ -290,6 +290,12 @@ func TestExecutables(t *testing.T) {
 		if x.Path != want[i].path || (x.Err == nil) != (want[i].why == "") || x.Err != nil && !strings.HasPrefix(x.Err.Error(), want[i].why) {
 			t.Errorf("found %s: %v, want %+v", x.Path, x.Err, want[i])
 		}
+	}
+	// One with its dynamic linker, which may be behind a link, is as good as a static one.
+	tr, err = New(dir("."), program("dyn", 0o755, tinies[2].file), link("lib", "usr/lib"), dir("usr"), dir("usr/lib"), program("usr/lib/ld.so", 0o755, tinies[4].file))
+	must(t, err)
+	if list, err := Executables(tr); err != nil || len(list) != 1 || list[0].Path != "dyn" || list[0].Err != nil {
+		t.Errorf("a dynamic program with its linker: %+v, %v", list, err)
 	}
 	broken := errors.New("disk on fire")
 	tr, err = New(dir("."), Entry{Path: "a", Mode: 0o755, Size: 1, Source: func() (io.ReadCloser, error) { return nil, broken }})

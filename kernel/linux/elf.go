@@ -7,6 +7,7 @@ const (
 	elfHeaderSize = 64
 	progSize      = 56
 	maxProgs      = 64
+	maxInterp     = 4096 // PATH_MAX
 
 	elfExec = 2
 	elfDyn  = 3
@@ -76,6 +77,8 @@ type elfLayout struct {
 	n         int
 	low, high uint64 // page-aligned bounds of the segments
 	phdrs     uint64 // address of the program headers in memory, 0 if no segment holds them
+
+	interpOff, interpSize uint64 // the dynamic linker's path and its zero in the file, 2 to maxInterp bytes; size 0 is none
 }
 
 // parseSegments checks the program headers p against the header and the size of the file.
@@ -83,7 +86,14 @@ func (l *elfLayout) parseSegments(h *elfHeader, p []byte, size uint64) badELF {
 	for ; len(p) >= progSize; p = p[progSize:] {
 		switch le32(p) {
 		case progInterp:
-			return notExec("is dynamically linked; only static and static-PIE programs can be run")
+			if l.interpSize != 0 {
+				continue // Linux takes the first
+			}
+			l.interpOff, l.interpSize = le64(p[8:]), le64(p[32:])
+			if l.interpSize < 2 || l.interpSize > maxInterp || l.interpOff > size || l.interpSize > size-l.interpOff {
+				return notExec("has a malformed path of its dynamic linker")
+			}
+			continue
 		case progLoad:
 		default:
 			continue

@@ -26,6 +26,10 @@ func load(flags elf.ProgFlag, off, va, fileSize, memSize uint64) elf.Prog64 {
 	return elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(flags), Off: off, Vaddr: va, Filesz: fileSize, Memsz: memSize, Align: 4096}
 }
 
+func interp(off, size uint64) elf.Prog64 {
+	return elf.Prog64{Type: uint32(elf.PT_INTERP), Off: off, Filesz: size}
+}
+
 // parse does what load does with a file, as far as that needs no memory.
 func parse(b []byte, size uint64) (elfHeader, *elfLayout, badELF) {
 	lay := new(elfLayout)
@@ -57,7 +61,12 @@ func TestSegments(t *testing.T) {
 		{"stack is executable", "", program(elf.ET_EXEC, 0x400500, text, elf.Prog64{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(r | w | x)})},
 		{"none", "nothing to load", program(elf.ET_EXEC, 0x400500, elf.Prog64{Type: uint32(elf.PT_NOTE)})},
 		{"no headers", "malformed program headers", program(elf.ET_EXEC, 0x400500)},
-		{"interpreter", "dynamically linked", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), elf.Prog64{Type: uint32(elf.PT_INTERP)})},
+		{"interpreter", "", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(0x100, 28))},
+		{"two interpreters", "", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(0x100, 28), interp(0, 0))},
+		{"interpreter without a name", "path of its dynamic linker", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(0x100, 1))},
+		{"long interpreter", "path of its dynamic linker", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(0x100, 4097))},
+		{"interpreter over the end", "path of its dynamic linker", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(big-8, 9))},
+		{"interpreter overflows", "path of its dynamic linker", program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(1<<64-8, 28))},
 		{"object", "not a program", program(elf.ET_REL, 0x400500, text)},
 		{"core", "not a program", program(elf.ET_CORE, 0x400500, text)},
 		{"file larger than memory", "malformed segment", program(elf.ET_EXEC, 0x400500, load(r|x, 0, 0x400000, 0x1001, 0x1000))},
@@ -84,7 +93,7 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// The test's own program is a real static ELF file.
+// The test's own program is a real ELF file.
 func TestOwnProgram(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -98,11 +107,6 @@ func TestOwnProgram(t *testing.T) {
 	b, err := os.ReadFile(exe)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			t.Skip("this test program is dynamically linked")
-		}
 	}
 	h, lay, bad := parse(b, uint64(len(b)))
 	if bad.failed() {
@@ -145,12 +149,16 @@ func checkLayout(t *testing.T, h elfHeader, l *elfLayout, size uint64) {
 		}
 		end = va + s.memSize
 	}
+	if l.interpSize > maxInterp || l.interpSize != 0 && (l.interpOff > size || l.interpOff+l.interpSize > size) {
+		t.Fatalf("interpreter at %#x, %d bytes, in a file of %d", l.interpOff, l.interpSize, size)
+	}
 }
 
 func FuzzELF(f *testing.F) {
 	text := load(r|x, 0, 0x400000, 0x1000, 0x1000)
 	f.Add(program(elf.ET_EXEC, 0x400500, text, load(r|w, 0x1800, 0x402800, 0x100, 0x10000)), uint64(big))
 	f.Add(program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000)), uint64(0x1000))
+	f.Add(program(elf.ET_DYN, 0x500, load(r|x, 0, 0, 0x1000, 0x1000), interp(0x100, 28)), uint64(0x1000))
 	f.Add([]byte("#!/bin/sh"), uint64(9))
 	f.Fuzz(func(t *testing.T, b []byte, size uint64) {
 		h, lay, bad := parse(b, size%(1<<62))

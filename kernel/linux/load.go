@@ -5,60 +5,44 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
-// load maps the program at l and returns where it starts and its stack pointer.
+// mapped is an ELF file in the program's memory, at the addresses that it has there.
+type mapped struct {
+	base, high   uint64 // what is added to the file's addresses, and the page-aligned end
+	entry, phdrs uint64
+	progs        int
+	interp       string // the dynamic linker that it asks for
+}
+
+// load maps the program at l, and the dynamic linker if it asks for one, and returns where it starts and its stack pointer.
 func (p *process) load(l *vfs.Loc, path string) (entry, sp uint64, bad badELF) {
-	var a vfs.Attr
-	l.Node.Attr(&a)
-	if a.Mode&vfs.TypeMask == vfs.TypeDir {
-		return 0, 0, badELF{vfs.EISDIR, "is a directory"}
-	}
-	if a.Mode&vfs.TypeMask != vfs.TypeReg {
-		return 0, 0, badELF{vfs.EACCES, "is not a regular file"}
-	}
-	if a.Mode&0o111 == 0 {
-		return 0, 0, badELF{vfs.EACCES, "is not executable: its mode has no x bit"}
-	}
-	var hdr [elfHeaderSize]byte
-	n, err := l.Node.ReadAt(hdr[:], 0)
-	if err != 0 {
-		return 0, 0, badELF{err, "cannot be read"}
-	}
-	h, bad := parseHeader(hdr[:n])
+	prog, bad := p.mapELF(l, false)
 	if bad.failed() {
 		return 0, 0, bad
 	}
-	progs := make([]byte, h.progs*progSize)
-	if n, err := l.Node.ReadAt(progs, h.progAt); err != 0 || n != len(progs) {
-		if err == 0 {
-			err = vfs.ENOEXEC
-		}
-		return 0, 0, badELF{err, "cannot be read: its program headers lie behind the end of the file"}
-	}
-	lay := new(elfLayout)
-	if bad := lay.parseSegments(&h, progs, a.Size); bad.failed() {
-		return 0, 0, bad
-	}
-	var base uint64
-	if h.pie {
-		base = pieBase - lay.low
-	}
-	f := vfs.NewFile(l, 0)
-	for i := range lay.segs[:lay.n] {
-		if bad := p.mapSegment(f, &lay.segs[i], base); bad.failed() {
-			return 0, 0, bad
-		}
-	}
-	f.Release()
 	p.exe = l
-	p.mm.brk.start = base + lay.high
+	p.mm.brk.start = prog.high
 	p.mm.brk.end = p.mm.brk.start
 	p.mm.stack = stackSize
 	p.mm.areas.add(area{start: stackTop - pageSize, end: stackTop, kind: protRead | protWrite | areaStack | areaGrows})
-	phdrs := lay.phdrs
-	if phdrs != 0 {
-		phdrs += base
+	clock := p.mapClock()
+	entry = prog.entry
+	var linker uint64
+	if prog.interp != "" {
+		needs := "needs the dynamic linker " + prog.interp + ", which "
+		f, err := p.ns.Resolve(p.cwd, prog.interp, true)
+		if err == 0 && f.Loc == nil {
+			err = vfs.ENOENT
+		}
+		if err != 0 {
+			return 0, 0, badELF{err, needs + "cannot be found"}
+		}
+		ld, bad := p.mapELF(f.Loc, true)
+		if bad.failed() {
+			return 0, 0, badELF{bad.err, needs + bad.text}
+		}
+		entry, linker = ld.entry, ld.base
 	}
-	sp, err = p.buildStack(path, base+h.entry, phdrs, h.progs)
+	sp, err := p.buildStack(path, &prog, linker, clock)
 	if err == vfs.E2BIG {
 		return 0, 0, badELF{err, "cannot be started: the arguments and the environment are too long"}
 	}
@@ -66,7 +50,77 @@ func (p *process) load(l *vfs.Loc, path string) (entry, sp uint64, bad badELF) {
 		return 0, 0, badELF{err, "cannot be started: out of memory"}
 	}
 	p.mm.area(sp - stackHave)
-	return base + h.entry, sp, bad
+	return entry, sp, bad
+}
+
+// mapELF maps the segments of a program, or of a dynamic linker, which goes where mmap would put it and has none itself.
+func (p *process) mapELF(l *vfs.Loc, linker bool) (m mapped, bad badELF) {
+	var a vfs.Attr
+	l.Node.Attr(&a)
+	if a.Mode&vfs.TypeMask == vfs.TypeDir {
+		return m, badELF{vfs.EISDIR, "is a directory"}
+	}
+	if a.Mode&vfs.TypeMask != vfs.TypeReg {
+		return m, badELF{vfs.EACCES, "is not a regular file"}
+	}
+	if a.Mode&0o111 == 0 {
+		return m, badELF{vfs.EACCES, "is not executable: its mode has no x bit"}
+	}
+	var hdr [elfHeaderSize]byte
+	n, err := l.Node.ReadAt(hdr[:], 0)
+	if err != 0 {
+		return m, badELF{err, "cannot be read"}
+	}
+	h, bad := parseHeader(hdr[:n])
+	if bad.failed() {
+		return m, bad
+	}
+	progs := make([]byte, h.progs*progSize)
+	if n, err := l.Node.ReadAt(progs, h.progAt); err != 0 || n != len(progs) {
+		if err == 0 {
+			err = vfs.ENOEXEC
+		}
+		return m, badELF{err, "cannot be read: its program headers lie behind the end of the file"}
+	}
+	lay := new(elfLayout)
+	if bad := lay.parseSegments(&h, progs, a.Size); bad.failed() {
+		return m, bad
+	}
+	switch {
+	case linker && !h.pie:
+		return m, notExec("is not position-independent")
+	case linker:
+		at := p.mm.place(0, lay.high-lay.low, 0)
+		if at == 0 {
+			return m, badELF{vfs.ENOMEM, "finds no room"}
+		}
+		m.base = at - lay.low
+	case h.pie:
+		m.base = pieBase - lay.low
+	}
+	if lay.interpSize != 0 && !linker {
+		name := make([]byte, lay.interpSize)
+		if n, err := l.Node.ReadAt(name, lay.interpOff); err != 0 || n != len(name) || name[n-1] != 0 {
+			return m, notExec("has a malformed path of its dynamic linker")
+		}
+		n := 0
+		for name[n] != 0 {
+			n++
+		}
+		m.interp = string(name[:n])
+	}
+	f := vfs.NewFile(l, 0)
+	for i := range lay.segs[:lay.n] {
+		if bad := p.mapSegment(f, &lay.segs[i], m.base); bad.failed() {
+			return m, bad
+		}
+	}
+	f.Release()
+	m.high, m.entry, m.progs = m.base+lay.high, m.base+h.entry, h.progs
+	if lay.phdrs != 0 {
+		m.phdrs = m.base + lay.phdrs
+	}
+	return m, bad
 }
 
 // mapSegment maps one PT_LOAD: pages of the file, then zeros.
@@ -134,8 +188,8 @@ const clockTick = 100 // USER_HZ: per second
 const maxArgs = stackSize / 4
 
 // buildStack lays out what a program finds above its first stack pointer (System V ABI for x86-64, 3.4.1): argc, argv,
-// envp, auxv, and above those the strings.
-func (p *process) buildStack(path string, entry, phdrs uint64, numProgs int) (sp uint64, err vfs.Errno) {
+// envp, auxv, and above those the strings. linker is where the dynamic linker begins, 0 if there is none.
+func (p *process) buildStack(path string, prog *mapped, linker, clock uint64) (sp uint64, err vfs.Errno) {
 	size := len(path) + 1
 	for _, s := range p.args {
 		size += len(s) + 1
@@ -172,16 +226,16 @@ func (p *process) buildStack(path string, entry, phdrs uint64, numProgs int) (sp
 	p.envStart, p.envEnd = p.argEnd, base+uint64(pathAt)
 
 	aux := [...]uint64{
-		atVDSO, p.mapClock(),
+		atVDSO, clock,
 		atHwcap, baselineFeatures,
 		atPagesz, pageSize,
 		atClktck, clockTick,
-		atPhdr, phdrs,
+		atPhdr, prog.phdrs,
 		atPhent, progSize,
-		atPhnum, uint64(numProgs),
-		atBase, 0,
+		atPhnum, uint64(prog.progs),
+		atBase, linker,
 		atFlags, 0,
-		atEntry, entry,
+		atEntry, prog.entry,
 		atUID, 0,
 		atEUID, 0,
 		atGID, 0,

@@ -452,7 +452,7 @@ func TestNotStarted(t *testing.T) {
 		{"/prog/x", "", enotdir, "/prog/x cannot be found (not a directory)"},
 		{"/", "", eisdir, "/ is a directory"},
 		{"/plain", "", eacces, "/plain is not executable"},
-		{"/dynamic", "", enoexec, "/dynamic is dynamically linked; only static and static-PIE programs can be run (exec format error)"},
+		{"/dynamic", "", enoent, "/dynamic needs the dynamic linker /lib64/ld-linux-x86-64.so.2, which cannot be found (no such file or directory)"},
 		{"/arm", "", enoexec, "/arm is for another machine"},
 		{"/short", "", enoexec, "/short is cut short"},
 		{"/stub", "", enoexec, "/stub is not an ELF program"},

@@ -210,7 +210,7 @@ func (a *app) checkProgram(info fs.FileInfo) error {
 	if err != nil {
 		return appError(fmt.Errorf("cannot be run: %w", err))
 	}
-	if err := x.Runnable(); err != nil {
+	if err := a.tree.Runnable(x); err != nil {
 		return usageError{err}
 	}
 	return nil
