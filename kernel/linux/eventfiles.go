@@ -99,7 +99,7 @@ func (p *process) timerfdSettime(fd, flags, val, old uint64) int64 {
 	was, now := f.timer, ring0.Nanotime()
 	f.ticks = 0
 	f.start(now, first, every, flags&absolute != 0, isWall(f.clock) || int32(f.clock) == clockRealtimeAlarm)
-	p.wakeAt = sooner(p.wakeAt, f.at)
+	p.wake(f.at, f.at)
 	if old != 0 {
 		return p.putItimerspec(old, &was, now)
 	}

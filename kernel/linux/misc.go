@@ -53,7 +53,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 		ctx.FSBase = tls
 	}
 	n := p.newThread(ctx)
-	n.mask, n.name, n.policy, n.priority, n.nice = t.mask, t.name, t.policy, t.priority, t.nice
+	n.mask, n.name, n.policy, n.priority, n.nice, n.timerSlack = t.mask, t.name, t.policy, t.priority, t.nice, t.timerSlack
 	if flags&cloneParentSettid != 0 {
 		p.mm.put32(parentTID, uint32(n.tid))
 	}
@@ -64,6 +64,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 		n.clearTID = childTID
 	}
 	p.run.push(n)
+	p.look = p.look || p.slice == 0
 	return int64(n.tid)
 }
 
@@ -143,11 +144,17 @@ func (p *process) prctl(t *thread, op, a, b uint64) int64 {
 			return -int64(vfs.EFAULT)
 		}
 		return 0
-	case setPdeathsig, setDumpable, setTimerslack, setNoNewPrivs, setTHPDisable:
+	case setTimerslack:
+		t.timerSlack = a
+		return 0
+	case setPdeathsig, setDumpable, setNoNewPrivs, setTHPDisable:
 		return 0
 	case getDumpable, capbsetRead:
 		return 1
 	case getTimerslack:
+		if t.timerSlack != 0 {
+			return int64(min(t.timerSlack, 1<<63-1))
+		}
 		return 50000
 	case getSeccomp, getSecurebits, getNoNewPrivs, getTHPDisable:
 		return 0

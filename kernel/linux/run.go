@@ -53,17 +53,21 @@ type process struct {
 	entries uint64 // times that ring 3 was entered
 	calls   uint64 // system calls, those that are made again and what happened to files counted too
 
-	woken      queue  // threads that are ready since their wait ended: they go first
-	run        queue  // all others that are ready
-	wokenTicks uint64 // that those have had since one of the others ran
-	shared     uint64 // ring0.Ticks since which others have waited while the current thread runs
-	hurry      bool   // a thread's time came: the running one makes way
-	wakeAt     uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
-	slice      uint64 // end of the current thread's time slice; 0: it has no end
-	stamp      uint64 // ring0.Ticks up to which the current thread's time is accounted
-	ended      cpuTime
-	cpuTimers  int // timers that count CPU time
-	futexes    [futexBuckets]queue
+	woken       queue  // threads that are ready since their wait ended: they go first
+	run         queue  // all others that are ready
+	wokenTicks  uint64 // that those have had since one of the others ran
+	shared      uint64 // ring0.Ticks since which others have waited while the current thread runs
+	hurry       bool   // a thread's time came: the running one makes way
+	wakeAt      uint64 // no thread or timer wants to be woken before this Nanotime; 0: none at all
+	wakeBy      uint64 // while a thread runs the timer interrupts it at this one: wakeAt, and what sleepers let pass
+	look        bool   // what a thread runs for may have changed: the time, or who else waits
+	others      bool   // the kernel has goroutines besides its loop
+	interrupted bool   // the timer interrupted ring 3
+	slice       uint64 // end of the current thread's time slice; 0: it has no end
+	stamp       uint64 // ring0.Ticks up to which the current thread's time is accounted
+	ended       cpuTime
+	cpuTimers   int // timers that count CPU time
+	futexes     [futexBuckets]queue
 
 	actions    [numSignals + 1]action
 	pending    sigQueue // for the process as a whole

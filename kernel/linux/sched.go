@@ -9,6 +9,22 @@ import (
 // timeSlice is how long a thread runs, in nanoseconds, while others could.
 const timeSlice = 5e6
 
+// sleepSlack is how long after its time a sleep may end while another thread runs, in nanoseconds: who naps and looks, and naps
+// again, as the Go runtime's monitor does from 20 µs on, costs an interrupt and two switches each time. Linux's is 50 µs. A machine
+// that idles wakes at once.
+const sleepSlack = 800e3
+
+// slack returns how much later than asked for t may be woken.
+func (t *thread) slack() uint64 {
+	switch {
+	case t.policy == schedFIFO || t.policy == schedRR:
+		return 0
+	case t.timerSlack != 0:
+		return min(t.timerSlack, sleepSlack)
+	}
+	return sleepSlack
+}
+
 // queue holds threads that are ready to run, or wait for a futex.
 type queue struct{ head, tail *thread }
 
@@ -62,6 +78,8 @@ func (q *queue) remove(t *thread) {
 
 // loop runs the threads. It ends only with the machine.
 func (p *process) loop() {
+	p.others = runtime.NumGoroutine() > 1
+	p.stamp = ring0.Ticks()
 	for {
 		t := p.choose()
 		if t == nil {
@@ -69,11 +87,10 @@ func (p *process) loop() {
 			continue
 		}
 		p.current = t
-		p.slice, p.hurry = 0, false
-		p.stamp = ring0.Ticks()
+		p.slice, p.hurry, p.look = 0, false, true
 		p.shared = p.stamp
 		p.runThread(t)
-		p.account(&t.cpu.sys)
+		p.account(t)
 		switch {
 		case t.urgent:
 			if p.run.head != nil {
@@ -114,6 +131,7 @@ func (p *process) idle() {
 	p.current = nil
 	ring0.Idle(p.wakeAt)
 	p.expire(ring0.Nanotime())
+	p.stamp = ring0.Ticks()
 }
 
 const (
@@ -124,9 +142,10 @@ const (
 	yieldNanos = 10e6
 )
 
-// runThread runs t until it blocks, ends, or has had its share.
+// runThread runs t until it blocks, ends, or has had its share. It asks for the time only when something has changed that others
+// could run for, or the timer has interrupted ring 3, as it does at the first moment that matters.
 func (p *process) runThread(t *thread) {
-	others := runtime.NumGoroutine() > 1
+	deadline := uint64(0)
 	for {
 		if t.again {
 			t.again = false
@@ -138,24 +157,13 @@ func (p *process) runThread(t *thread) {
 		if t.notice || t.restarts != 0 || t.restoreMask {
 			p.deliver(t)
 		}
-		deadline := uint64(0)
-		if p.wakeAt|p.slice != 0 || p.run.head != nil || p.woken.head != nil || p.cpuTimers != 0 || others {
-			now := ring0.Nanotime()
-			if p.wakeAt != 0 && now >= p.wakeAt {
-				p.expire(now)
-			}
-			if p.cpuTimers != 0 {
-				deadline = p.expireCPU(t, now)
+		if p.look || p.cpuTimers != 0 {
+			over := false
+			if deadline, over = p.review(t); over {
+				return
 			}
 			if t.notice {
 				continue
-			}
-			if p.turnOver(t, now) {
-				return
-			}
-			deadline = sooner(sooner(deadline, p.wakeAt), p.slice)
-			if others {
-				deadline = sooner(deadline, now+yieldNanos)
 			}
 		}
 		ctx := t.ctx
@@ -164,24 +172,58 @@ func (p *process) runThread(t *thread) {
 			continue
 		}
 		if p.entries++; p.entries%yieldEvery == 0 {
-			runtime.Gosched()
-			others = runtime.NumGoroutine() > 1
+			p.yield()
 		}
-		p.account(&t.cpu.sys)
-		trap := ring0.Enter(ctx, deadline)
-		p.account(&t.cpu.user)
-		switch trap {
+		switch trap := ring0.Enter(ctx, deadline); trap {
 		case ring0.TrapSyscall:
 			t.nr = ctx.RAX
 			p.syscall(t)
 		case ring0.TrapTimeslice:
-			if others {
+			p.look, p.interrupted = true, true
+			if p.others = runtime.NumGoroutine() > 1; p.others {
 				runtime.Gosched()
 			}
 		default:
 			p.exception(t, trap)
 		}
 	}
+}
+
+// yield lets the kernel's other goroutines run.
+func (p *process) yield() {
+	runtime.Gosched()
+	if others := runtime.NumGoroutine() > 1; others != p.others {
+		p.others, p.look = others, true
+	}
+}
+
+// review wakes those whose time has come and says whether t has to make way; else, when the timer is to interrupt it.
+func (p *process) review(t *thread) (deadline uint64, over bool) {
+	p.look = false
+	if !p.interrupted && !p.others && p.cpuTimers == 0 && p.run.head == nil && p.woken.head == nil {
+		p.slice, t.left = 0, 0
+		return p.wakeBy, false
+	}
+	now := ring0.Nanotime()
+	if p.wakeAt != 0 && now >= p.wakeAt && (p.interrupted || now >= p.wakeBy) {
+		p.expire(now)
+	}
+	p.look, p.interrupted = false, false
+	if p.cpuTimers != 0 {
+		deadline = p.expireCPU(t, now)
+	}
+	if t.notice {
+		p.look = true
+		return 0, false
+	}
+	if p.turnOver(t, now) {
+		return 0, true
+	}
+	deadline = sooner(sooner(deadline, p.wakeBy), p.slice)
+	if p.others {
+		deadline = sooner(deadline, now+yieldNanos)
+	}
+	return deadline, false
 }
 
 // sooner returns the earlier of two moments, of which 0 is never.
@@ -232,19 +274,24 @@ func (m *meter) read() uint64 {
 }
 
 // cpuTime is the time that a thread had the CPU: its own instructions, and what the kernel did for it.
-type cpuTime struct{ user, sys meter }
+type cpuTime struct {
+	user, sys meter
+	seen      uint64 // of its Context's Ticks: what is accounted
+}
 
-// account adds the time since the last call to a meter of the current thread.
-func (p *process) account(m *meter) {
-	now := ring0.Ticks()
-	m.ticks += now - p.stamp
+// account adds the time since the last call to the meters of t, the current thread.
+func (p *process) account(t *thread) {
+	now, user := ring0.Ticks(), t.ctx.Ticks-t.cpu.seen
+	t.cpu.seen += user
+	t.cpu.user.ticks += user
+	t.cpu.sys.ticks += now - p.stamp - user
 	p.stamp = now
 }
 
 // cpuOf returns the CPU time of a thread in nanoseconds; of all that there are and were for nil.
 func (p *process) cpuOf(t *thread) (user, sys uint64) {
 	if c := p.current; c != nil {
-		p.account(&c.cpu.sys)
+		p.account(c)
 	}
 	if t != nil {
 		return t.cpu.user.read(), t.cpu.sys.read()

@@ -44,6 +44,7 @@ type thread struct {
 	policy     uint32
 	priority   uint32
 	nice       int32
+	timerSlack uint64  // as PR_SET_TIMERSLACK left it; 0: as by default
 	next, prev *thread // ring of all threads
 
 	mask        uint64 // signal n is bit n-1
@@ -77,6 +78,7 @@ func (p *process) newThread(ctx *ring0.UserContext) *thread {
 		t = new(thread)
 	}
 	t.tid, t.ctx, t.name = p.lastTID, ctx, p.name
+	t.cpu.seen = ctx.Ticks
 	if p.threads == nil {
 		t.next, t.prev = t, t
 		p.threads = t
@@ -116,7 +118,7 @@ func (p *process) endThread(t *thread, code int) {
 		p.threads = t.next
 	}
 	p.numTh--
-	p.account(&t.cpu.sys)
+	p.account(t)
 	p.ended.user.nanos += t.cpu.user.read()
 	p.ended.sys.nanos += t.cpu.sys.read()
 	p.endTimers(t)
@@ -134,7 +136,9 @@ func (p *process) block(t *thread, deadline uint64, onTimeout int64, onSignal vf
 	t.onTimeout = onTimeout
 	t.onSignal = onSignal
 	t.retry, t.onFile, t.file, t.futex, t.futexAddr = false, false, nil, futexKey{}, 0
-	p.wakeAt = sooner(p.wakeAt, deadline)
+	if deadline != 0 {
+		p.wake(deadline, saturate(deadline, t.slack()))
+	}
 	return 0
 }
 
@@ -154,6 +158,7 @@ func (p *process) ready(t *thread, result int64) {
 		p.finish(t, result)
 	}
 	p.woken.push(t)
+	p.look = p.look || p.slice == 0
 }
 
 // finish gives a call its result.
@@ -185,9 +190,16 @@ func (p *process) fileEvent(node vfs.Node) {
 	}
 }
 
+// wake makes the loop look at a moment, or at the first time it looks until then another one, whether somebody's time has come. 0 is never.
+func (p *process) wake(at, by uint64) {
+	p.wakeAt = sooner(p.wakeAt, at)
+	p.wakeBy = sooner(p.wakeBy, by)
+	p.look = true
+}
+
 // expire wakes all whose time has come, and finds the next moment at which that happens.
 func (p *process) expire(now uint64) {
-	p.wakeAt = 0
+	p.wakeAt, p.wakeBy = 0, 0
 	t := p.threads
 	for range p.numTh {
 		if t.state == blocked && t.deadline != 0 {
@@ -199,7 +211,7 @@ func (p *process) expire(now uint64) {
 				p.hurry = true
 				p.ready(t, t.onTimeout)
 			} else {
-				p.wakeAt = sooner(p.wakeAt, t.deadline)
+				p.wake(t.deadline, saturate(t.deadline, t.slack()))
 			}
 		}
 		t = t.next

@@ -44,7 +44,7 @@ func (p *process) setItimer(which, first, every uint64) {
 	m := &p.itimers[which]
 	m.setTimer(p.itimerNow(which), first, every)
 	if which == itimerReal {
-		p.wakeAt = sooner(p.wakeAt, m.at)
+		p.wake(m.at, m.at)
 	} else if m.at != 0 {
 		p.cpuTimers++
 	}

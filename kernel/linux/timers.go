@@ -107,7 +107,7 @@ func (m *posixTimer) taken(s *sigInfo) {
 // arm makes the loop look at the timer when it is over.
 func (m *posixTimer) arm() {
 	if m.at != 0 && !countsCPU(m.clock) {
-		m.p.wakeAt = sooner(m.p.wakeAt, m.at)
+		m.p.wake(m.at, m.at)
 	}
 }
 
@@ -145,7 +145,7 @@ func (p *process) expireTimers(now uint64) {
 			p.post(sigInfo{sig: sigAlrm, code: siKernel})
 			p.hurry = true
 		}
-		p.wakeAt = sooner(p.wakeAt, real.at)
+		p.wake(real.at, real.at)
 	}
 	for _, m := range p.timers {
 		if m.at == 0 || m.queued || countsCPU(m.clock) {
@@ -163,7 +163,7 @@ func (p *process) expireTimers(now uint64) {
 			}
 		}
 		if !m.queued {
-			p.wakeAt = sooner(p.wakeAt, m.at)
+			p.wake(m.at, m.at)
 		}
 	}
 	for _, f := range p.timerFiles {
@@ -173,7 +173,7 @@ func (p *process) expireTimers(now uint64) {
 				p.hurry = true
 				p.fileEvent(f)
 			}
-			p.wakeAt = sooner(p.wakeAt, f.at)
+			p.wake(f.at, f.at)
 		}
 	}
 }

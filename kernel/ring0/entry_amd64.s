@@ -105,6 +105,10 @@ user:
 
 // leave ends enter: RSP = Context, BX = what enter returns.
 TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
+	RDTSC
+	SHLQ $32, DX
+	ORQ  DX, AX
+	ADDQ AX, Context_Ticks(SP)
 	FXSAVE64 fxOff(SP)
 	MOVB $0, ·inUser(SB)
 	MOVQ ·cur(SB), SI
@@ -130,6 +134,7 @@ TEXT ·enter(SB), NOSPLIT|NOFRAME, $0-16
 	CLI
 	CMPB ·sliceExpired(SB), $0
 	JEQ  go
+	MOVB $0, ·sliceExpired(SB)
 	STI
 	RET
 
@@ -157,6 +162,10 @@ sameGS:
 	WRITEMSR(FSBASE)
 	FXRSTOR64 fxOff(DI)
 	MOVQ DI, SP
+	RDTSC
+	SHLQ $32, DX
+	ORQ  DX, AX
+	SUBQ AX, Context_Ticks(SP)
 
 	// SYSRET loads RIP from RCX and the flags from R11, which is right only after a system call, and faults in ring 0 when
 	// RIP is not canonical.
@@ -352,6 +361,7 @@ interrupt:
 	MOVQ ·scratch(SB), SP
 	TESTB AX, AX // a bool: the rest of the register is undefined
 	JEQ  back
+	MOVB $0, ·sliceExpired(SB)
 	MOVL $257, BX
 	FXRSTOR64 fxOff(SP)
 	JMP  leave<>(SB)

@@ -31,7 +31,8 @@ type Context struct {
 	FX             [512]byte // FXSAVE image
 	FSBase, GSBase uint64
 	CR2            uint64    // of the last page fault
-	_              [7]uint64 // makes the size a size class of the Go heap, whose objects of it are 64-byte aligned
+	Ticks          uint64    // of the TSC that it had in ring 3
+	_              [6]uint64 // makes the size a size class of the Go heap, whose objects of it are 64-byte aligned
 }
 
 // UserContext is Context's other name.
@@ -77,9 +78,14 @@ func (c *Context) Init() {
 // Enter runs c in ring 3, in the active address space, until its next system call, exception, or the deadline (a Nanotime; 0 is none),
 // and returns which. The caller answers for the state: RIP and RSP must be canonical lower-half addresses, RFLAGS and MXCSR valid.
 // It may return TrapTimeslice too early: a deadline that is no longer wanted stays until it passes, since setting the timer
-// costs more than an interrupt now and then.
+// costs more than an interrupt now and then. It never returns it twice for one deadline that has passed, so the caller need not
+// read the clock before he enters: he is told.
 func Enter(c *Context, deadline uint64) int {
-	if sliceExpired || deadline != 0 && (sliceEnd == 0 || deadline < sliceEnd) {
+	if sliceExpired {
+		sliceExpired = false
+		return TrapTimeslice
+	}
+	if deadline != 0 && (sliceEnd == 0 || deadline < sliceEnd) {
 		syscall(sysSlice, deadline, 0)
 	}
 	c.CS, c.SS = userCS, userSS
