@@ -205,6 +205,7 @@ func (f *signalFile) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 func (s *sigInfo) putSignalfd(b []byte) {
 	clear(b[:sigInfoSize])
 	set32(b, uint32(s.sig))
+	set32(b[4:], s.errno)
 	set32(b[8:], uint32(s.code))
 	first, second := uint32(s.fields[0]), uint32(s.fields[0]>>32)
 	switch {

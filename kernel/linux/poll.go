@@ -8,11 +8,11 @@ import (
 // sleepOnFiles makes t wait until something happens to some file, or for the nanoseconds of timeout if limited. done means
 // that the wait is over: nothing happened.
 func (p *process) sleepOnFiles(t *thread, limited bool, timeout uint64) (done bool, r int64) {
-	if t.timedOut || limited && timeout == 0 {
-		return true, 0
-	}
 	if p.deliverable(t) {
 		return true, -int64(eRestartNoHand)
+	}
+	if t.timedOut || limited && timeout == 0 {
+		return true, 0
 	}
 	deadline := t.deadline
 	if !t.waiting {
@@ -31,6 +31,39 @@ func (p *process) timeoutOf(addr uint64) (limited bool, ns uint64, err vfs.Errno
 	}
 	ns, err = p.getTime(addr)
 	return true, ns, err
+}
+
+// until returns the end of the wait of t's call for ns nanoseconds, which may have begun before.
+func (p *process) until(t *thread, ns uint64) uint64 {
+	if t.waiting {
+		return t.deadline
+	}
+	return after(ns)
+}
+
+// timeLeft tells the program how much of its timeout at addr, if there is one, is left at the end of a call with the result r:
+// now, or when a signal interrupts it. micro says that it is a struct timeval.
+func (p *process) timeLeft(t *thread, addr, until uint64, micro bool, r int64) int64 {
+	if addr != 0 {
+		t.remaining, t.remainingMicro = addr, micro
+		if t.state == running {
+			p.putRemaining(t, until)
+		}
+	}
+	return r
+}
+
+// putRemaining writes the time up to a moment where t wants it. That it cannot be written is no error.
+func (p *process) putRemaining(t *thread, until uint64) {
+	var left uint64
+	if now := ring0.Nanotime(); until > now {
+		left = until - now
+	}
+	if t.remainingMicro {
+		p.putTimeval(t.remaining, left)
+	} else {
+		p.putTime(t.remaining, left)
+	}
 }
 
 // milliseconds is the timeout of poll and epoll_wait; negative is for ever.
@@ -346,6 +379,9 @@ func (p *process) epollWait(t *thread, epfd, addr, limit uint64, limited bool, t
 	}
 	if n > 0 {
 		return int64(n)
+	}
+	if limited && timeout == 0 { // a signal does not matter then
+		return 0
 	}
 	done, r := p.sleepOnFiles(t, limited, timeout)
 	if done && r == -int64(eRestartNoHand) {

@@ -73,18 +73,22 @@ func (p *process) rtSigpending(t *thread, set, size uint64) int64 {
 	return 0
 }
 
-// setMaskFor makes set the mask for the duration of a call that waits; it is restored when the call returns, or by the
-// return of the handler that ended it.
-func (p *process) setMaskFor(t *thread, set uint64) bool {
-	if t.restoreMask { // the call is made again
-		return true
+// setMaskFor makes the set at an address, if that is not 0, the mask for the duration of a call that waits; it is restored when
+// the call returns, or by the return of the handler that ended it.
+func (p *process) setMaskFor(t *thread, set, size uint64) vfs.Errno {
+	if t.restoreMask || set == 0 { // the call is made again
+		return 0
+	}
+	if size != 8 {
+		return vfs.EINVAL
 	}
 	m, ok := p.mm.get64(set)
-	if ok {
-		t.oldMask, t.restoreMask = t.mask, true
-		p.setMask(t, m)
+	if !ok {
+		return vfs.EFAULT
 	}
-	return ok
+	t.oldMask, t.restoreMask = t.mask, true
+	p.setMask(t, m)
+	return 0
 }
 
 // deliverable reports whether t has a signal to take now.
@@ -98,11 +102,11 @@ func (p *process) deliverable(t *thread) bool {
 }
 
 func (p *process) rtSigsuspend(t *thread, set, size uint64) int64 {
-	if size != 8 {
-		return -int64(vfs.EINVAL)
-	}
-	if !p.setMaskFor(t, set) {
+	if set == 0 {
 		return -int64(vfs.EFAULT)
+	}
+	if err := p.setMaskFor(t, set, size); err != 0 {
+		return -int64(err)
 	}
 	return p.pause(t)
 }
@@ -209,11 +213,18 @@ func (p *process) tgkill(tgid, tid int64, sig uint64) int64 {
 	return 0
 }
 
-// queueInfo is rt_sigqueueinfo and rt_tgsigqueueinfo (t is not nil).
-func (p *process) queueInfo(t *thread, sig, info uint64) int64 {
+// queueInfo is rt_sigqueueinfo and rt_tgsigqueueinfo, where t is the thread; pid is the process, of which there is one.
+func (p *process) queueInfo(pid uint64, t *thread, sig, info uint64) int64 {
 	var b [48]byte
 	if !p.mm.copyIn(b[:], info) {
 		return -int64(vfs.EFAULT)
+	}
+	code := int(int32(le32(b[8:])))
+	if int32(pid) != thePID {
+		if code >= 0 || code == siTkill { // what only the kernel says
+			return -int64(vfs.EPERM)
+		}
+		return -int64(vfs.ESRCH)
 	}
 	if sig > numSignals {
 		return -int64(vfs.EINVAL)
@@ -221,7 +232,7 @@ func (p *process) queueInfo(t *thread, sig, info uint64) int64 {
 	if sig == 0 {
 		return 0
 	}
-	s := sigInfo{sig: int(sig), code: int(int32(le32(b[8:])))}
+	s := sigInfo{sig: int(sig), code: code, errno: le32(b[4:])}
 	for i := range s.fields {
 		s.fields[i] = le64(b[16+8*i:])
 	}

@@ -84,6 +84,7 @@ type action struct {
 // sigInfo is a signal on its way: a siginfo_t, whose fields above the code are a union of 32 bytes.
 type sigInfo struct {
 	sig, code int
+	errno     uint32 // what the sender put there
 	fields    [4]uint64
 	fault     bool        // of the thread's own doing: the exception's vector and error code belong to it
 	timer     *posixTimer // that expired: how often is known when the signal is delivered
@@ -95,6 +96,7 @@ const sigInfoSize = 128
 func (s *sigInfo) put(b []byte) {
 	clear(b[:sigInfoSize])
 	set32(b, uint32(s.sig))
+	set32(b[4:], s.errno)
 	set32(b[8:], uint32(s.code))
 	for i, v := range s.fields {
 		set64(b[16+8*i:], v)
@@ -313,11 +315,7 @@ func (p *process) interrupt(t *thread) {
 		p.unqueueFutex(t)
 	}
 	if t.remaining != 0 {
-		var left uint64
-		if now := ring0.Nanotime(); t.deadline > now {
-			left = t.deadline - now
-		}
-		p.putTime(t.remaining, left)
+		p.putRemaining(t, t.deadline)
 	}
 	if t.waitSet != 0 { // the call is made again and finds the signal
 		p.ready(t, 0)

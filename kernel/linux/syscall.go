@@ -112,7 +112,8 @@ func (p *process) call(t *thread) int64 {
 			}
 			limited = true
 		}
-		return p.selectFiles(t, a, b, d, e, limited, ns)
+		until := p.until(t, ns)
+		return p.timeLeft(t, f, until, true, p.selectFiles(t, a, b, d, e, limited, ns))
 	case 24: // sched_yield
 		if p.run.head != nil || p.woken.head != nil {
 			p.slice = 1 // long over
@@ -260,10 +261,7 @@ func (p *process) call(t *thread) int64 {
 	case 128: // rt_sigtimedwait
 		return p.rtSigtimedwait(t, a, b, d, e)
 	case 129: // rt_sigqueueinfo
-		if int32(a) != thePID {
-			return neg(vfs.ESRCH)
-		}
-		return p.queueInfo(nil, b, d)
+		return p.queueInfo(a, nil, b, d)
 	case 130: // rt_sigsuspend
 		return p.rtSigsuspend(t, a, b)
 	case 131: // sigaltstack
@@ -411,21 +409,27 @@ func (p *process) call(t *thread) int64 {
 			return neg(err)
 		}
 		if g != 0 { // pointer to a pointer to the mask, and its size
-			set, ok := p.mm.get64(g)
-			if !ok || set != 0 && !p.setMaskFor(t, set) {
+			set, ok1 := p.mm.get64(g)
+			size, ok2 := p.mm.get64(g + 8)
+			if !ok1 || !ok2 {
 				return neg(vfs.EFAULT)
 			}
+			if err := p.setMaskFor(t, set, size); err != 0 {
+				return neg(err)
+			}
 		}
-		return p.selectFiles(t, a, b, d, e, limited, ns)
+		until := p.until(t, ns)
+		return p.timeLeft(t, f, until, false, p.selectFiles(t, a, b, d, e, limited, ns))
 	case 271: // ppoll
 		limited, ns, err := p.timeoutOf(d)
 		if err != 0 {
 			return neg(err)
 		}
-		if e != 0 && !p.setMaskFor(t, e) {
-			return neg(vfs.EFAULT)
+		if err := p.setMaskFor(t, e, f); err != 0 {
+			return neg(err)
 		}
-		return p.poll(t, a, b, limited, ns)
+		until := p.until(t, ns)
+		return p.timeLeft(t, d, until, false, p.poll(t, a, b, limited, ns))
 	case 273: // set_robust_list
 		if b != 24 {
 			return neg(vfs.EINVAL)
@@ -444,8 +448,8 @@ func (p *process) call(t *thread) int64 {
 	case 280: // utimensat
 		return p.utimensat(a, b, d, e)
 	case 281: // epoll_pwait
-		if f != 0 && !p.setMaskFor(t, f) {
-			return neg(vfs.EFAULT)
+		if err := p.setMaskFor(t, f, g); err != 0 {
+			return neg(err)
 		}
 		limited, ns := milliseconds(e)
 		return p.epollWait(t, a, b, d, limited, ns)
@@ -476,10 +480,10 @@ func (p *process) call(t *thread) int64 {
 		return p.positional(t, a, e, 0, t.nr == 296, s, err)
 	case 297: // rt_tgsigqueueinfo
 		to := p.byTID(int(int32(b)))
-		if int32(a) != thePID || to == nil {
+		if to == nil {
 			return neg(vfs.ESRCH)
 		}
-		return p.queueInfo(to, d, e)
+		return p.queueInfo(a, to, d, e)
 	case 302: // prlimit64
 		if int32(a) != 0 && int32(a) != thePID {
 			return neg(vfs.ESRCH)
@@ -517,8 +521,8 @@ func (p *process) call(t *thread) int64 {
 		if err != 0 {
 			return neg(err)
 		}
-		if f != 0 && !p.setMaskFor(t, f) {
-			return neg(vfs.EFAULT)
+		if err := p.setMaskFor(t, f, g); err != 0 {
+			return neg(err)
 		}
 		return p.epollWait(t, a, b, d, limited, ns)
 	}

@@ -47,20 +47,21 @@ type thread struct {
 	timerSlack uint64  // as PR_SET_TIMERSLACK left it; 0: as by default
 	next, prev *thread // ring of all threads
 
-	mask        uint64 // signal n is bit n-1
-	oldMask     uint64 // mask to restore after a call that waits with another; valid if restoreMask
-	restoreMask bool
-	waitSet     uint64 // signals that sigtimedwait takes
-	pending     sigQueue
-	notice      bool // there may be a signal to take before the program goes on
-	altStack    altStack
-	clearTID    uint64
-	robustList  uint64
-	name        [16]byte
-	remaining   uint64 // address of nanosleep's second argument, 0 for none
-	resume      resumption
-	progress    uint64    // bytes that the waiting call has moved already
-	restarts    vfs.Errno // one of eRestart…: what the call that is over ended with
+	mask           uint64 // signal n is bit n-1
+	oldMask        uint64 // mask to restore after a call that waits with another; valid if restoreMask
+	restoreMask    bool
+	waitSet        uint64 // signals that sigtimedwait takes
+	pending        sigQueue
+	notice         bool // there may be a signal to take before the program goes on
+	altStack       altStack
+	clearTID       uint64
+	robustList     uint64
+	name           [16]byte
+	remaining      uint64 // address where the time that is left goes when a signal comes, 0 for none
+	resume         resumption
+	remainingMicro bool      // as a struct timeval
+	progress       uint64    // bytes that the waiting call has moved already
+	restarts       vfs.Errno // one of eRestart…: what the call that is over ended with
 }
 
 // resumption is what restart_syscall goes on with: a sleep, or the wait for a futex, until a moment.
@@ -165,9 +166,14 @@ func (p *process) ready(t *thread, result int64) {
 func (p *process) finish(t *thread, result int64) {
 	t.ctx.RAX = uint64(result)
 	t.waiting, t.timedOut, t.retry = false, false, false
-	t.deadline, t.waitSet, t.remaining, t.progress = 0, 0, 0, 0
-	if e := vfs.Errno(-result); e >= eRestartSys && e <= eRestartBlock {
+	t.deadline, t.waitSet, t.remaining, t.progress, t.remainingMicro = 0, 0, 0, 0, false
+	e := vfs.Errno(-result)
+	if e >= eRestartSys && e <= eRestartBlock {
 		t.restarts = e
+	}
+	if t.restoreMask && e != vfs.EINTR && e != eRestartNoHand { // no signal that only the call would have let through
+		t.restoreMask = false
+		p.setMask(t, t.oldMask)
 	}
 }
 
