@@ -55,6 +55,8 @@ func (b *bench) kernel(gate bool) error {
 		{"freshfault", 1500, "page fault on fresh memory"},
 		{"usedfault", 1500, "page fault on fresh memory, of a frame that was used before"},
 		{"futex", 6000, "futex round trip between two threads"},
+		{"areas", 12000, "mmap and munmap of a page below 65,000 areas"},
+		{"middle", 16000, "mprotect of a page among 65,000 areas, and back"},
 	} {
 		c, ok := costs[op.mark]
 		if !ok {
@@ -119,7 +121,7 @@ func (b *bench) microImage() (string, error) {
 // micro returns the instructions of one operation of each loop of the program.
 func (b *bench) micro(image string) (map[string]float64, error) {
 	// How often each loop runs between its marks 0 and 1; between 1 and 2 it is twice as often.
-	loops := map[string]float64{"empty": 4000, "null": 4000, "read": 500, "filefault": 150, "freshfault": 1000, "usedfault": 1000, "futex": 1000}
+	loops := map[string]float64{"empty": 4000, "null": 4000, "read": 500, "filefault": 150, "freshfault": 1000, "usedfault": 1000, "futex": 1000, "areas": 100, "middle": 100}
 	rec, err := b.record(guestOf{name: "micro", args: []string{image}}, "micro-out", "-n", "0", "--counting", "1")
 	if err != nil {
 		return nil, err

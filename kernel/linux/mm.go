@@ -73,24 +73,19 @@ var oomFault = fault{sig: sigKill}
 
 // area returns the area that va lies in, or nil. One that grows grows to it.
 func (m *memory) area(va uint64) *area {
-	i := m.areas.at(va)
-	if i == len(m.areas) {
-		return nil
-	}
-	a := &m.areas[i]
-	if a.start <= va {
+	a := m.areas.at(va)
+	if a == nil || a.start <= va {
 		return a
 	}
 	va = pageDown(va)
 	if a.kind&areaGrows == 0 || va < userMin || a.end-va > m.stack {
 		return nil
 	}
-	if i > 0 {
-		if below := &m.areas[i-1]; below.kind&areaGrows == 0 && below.kind&protMask != 0 && va-below.end < growthGap {
-			return nil
-		}
+	if below := m.areas.before(a.start); below != nil && below.kind&areaGrows == 0 && below.kind&protMask != 0 && va-below.end < growthGap {
+		return nil
 	}
 	a.start = va
+	m.areas.refresh(a)
 	return a
 }
 
@@ -108,8 +103,7 @@ func (m *memory) touch(va uint64, access uint32) fault {
 // the program's next access maps them again. It reports whether there were any.
 func (m *memory) unmapFiles() bool {
 	before := m.pages
-	for i := range m.areas {
-		a := &m.areas[i]
+	for a := m.areas.at(0); a != nil; a = m.areas.at(a.end) {
 		if a.file == nil {
 			continue
 		}
@@ -254,8 +248,7 @@ func (m *memory) drop(a *area, va uint64, f mem.Frame) {
 
 // zap drops the present pages of [start, end), whose areas stay.
 func (m *memory) zap(start, end uint64) {
-	for i := m.areas.at(start); i < len(m.areas) && m.areas[i].start < end; i++ {
-		a := &m.areas[i]
+	for a := m.areas.within(start, end); a != nil; a = m.areas.within(a.end, end) {
 		va, stop := max(a.start, start), min(a.end, end)
 		for {
 			next, ok := m.space.Next(va, stop)
@@ -272,6 +265,9 @@ func (m *memory) zap(start, end uint64) {
 
 // unmap drops [start, end) altogether.
 func (m *memory) unmap(start, end uint64) {
+	if m.areas.free(start, end) {
+		return
+	}
 	m.zap(start, end)
 	m.areas.remove(start, end)
 	m.prune(start, end)
@@ -280,12 +276,11 @@ func (m *memory) unmap(start, end uint64) {
 // prune frees the page tables of [start, end), where nothing is any more, as far as nothing else needs them.
 func (m *memory) prune(start, end uint64) {
 	low, high := uint64(0), uint64(userEnd)
-	i := m.areas.at(start)
-	if i < len(m.areas) {
-		high = m.areas[i].start
+	if a := m.areas.at(start); a != nil {
+		high = a.start
 	}
-	if i > 0 {
-		low = m.areas[i-1].end
+	if a := m.areas.before(start); a != nil {
+		low = a.end
 	}
 	m.space.Prune(start, end, low, high)
 }
@@ -293,8 +288,7 @@ func (m *memory) prune(start, end uint64) {
 // protect changes the protection of [start, end), which areas cover.
 func (m *memory) protect(start, end uint64, prot uint32) {
 	m.areas.protect(start, end, prot)
-	for i := m.areas.at(start); i < len(m.areas) && m.areas[i].start < end; i++ {
-		a := &m.areas[i]
+	for a := m.areas.within(start, end); a != nil; a = m.areas.within(a.end, end) {
 		va, stop := max(a.start, start), min(a.end, end)
 		for {
 			next, ok := m.space.Next(va, stop)
@@ -312,8 +306,7 @@ func (m *memory) protect(start, end uint64, prot uint32) {
 // forget drops every page of the file that lies at or behind the byte size, before the file loses them.
 func (m *memory) forget(n vfs.Node, size uint64) {
 	size = pageUp(size)
-	for i := range m.areas {
-		a := &m.areas[i]
+	for a := m.areas.at(0); a != nil; a = m.areas.at(a.end) {
 		if a.file == nil || a.file.Node != n {
 			continue
 		}

@@ -40,9 +40,9 @@ func (m *memory) place(hint, size, flags uint64) uint64 {
 		return hint
 	}
 	if flags&map32Bit != 0 {
-		return m.areas.gap(size, 1<<30, 1<<31)
+		return m.areas.place(size, 1<<30, 1<<31)
 	}
-	if at := m.areas.gap(size, userMin, mapTop); at != 0 {
+	if at := m.areas.place(size, userMin, mapTop); at != 0 {
 		return at
 	}
 	return 0
@@ -102,7 +102,7 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 		}
 		a.kind |= areaGrows
 	}
-	if len(m.areas) >= maxAreas {
+	if m.areas.n >= maxAreas {
 		return -int64(vfs.ENOMEM)
 	}
 	if flags&(mapFixed|mapFixedNoReplace) != 0 {
@@ -203,18 +203,18 @@ func (p *process) mprotect(addr, size, prot uint64) int64 {
 		return 0
 	}
 	m := &p.mm
-	if len(m.areas) >= maxAreas {
+	if m.areas.n >= maxAreas {
 		return -int64(vfs.ENOMEM)
 	}
 	if grows != 0 {
-		i := m.areas.at(addr)
-		if i == len(m.areas) || m.areas[i].start >= end {
+		a := m.areas.within(addr, end)
+		if a == nil {
 			return -int64(vfs.ENOMEM)
 		}
-		if grows == protGrowsUp || m.areas[i].kind&areaGrows == 0 {
+		if grows == protGrowsUp || a.kind&areaGrows == 0 {
 			return -int64(vfs.EINVAL)
 		}
-		addr = m.areas[i].start
+		addr = a.start
 	}
 	// What lies before an obstacle is changed.
 	stop := m.areas.hole(addr, end)
@@ -222,8 +222,8 @@ func (p *process) mprotect(addr, size, prot uint64) int64 {
 		err = vfs.ENOMEM
 	}
 	if prot&protWrite != 0 {
-		for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < stop; i++ {
-			if a := &m.areas[i]; a.file != nil && a.kind&areaShared != 0 && !a.file.CanWrite() {
+		for a := m.areas.within(addr, stop); a != nil; a = m.areas.within(a.end, stop) {
+			if a.file != nil && a.kind&areaShared != 0 && !a.file.CanWrite() {
 				stop, err = max(a.start, addr), vfs.EACCES
 			}
 		}
@@ -243,7 +243,7 @@ func (p *process) brkTo(addr uint64) int64 {
 	old, end := pageUp(b.end), pageUp(addr)
 	switch {
 	case end > old:
-		if !m.areas.room(old, end+pageSize) || len(m.areas) >= maxAreas {
+		if !m.areas.room(old, end+pageSize) || m.areas.n >= maxAreas {
 			return int64(b.end)
 		}
 		m.areas.add(area{start: old, end: end, kind: protRead | protWrite | areaHeap})
@@ -307,7 +307,7 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 			oldSize, end = newSize, addr+newSize
 		}
 	}
-	if len(m.areas) >= maxAreas {
+	if m.areas.n >= maxAreas {
 		return -int64(vfs.ENOMEM)
 	}
 	b := *m.areas.find(addr)
@@ -370,8 +370,7 @@ func (p *process) madvise(addr, size, advice uint64) int64 {
 		return p.advisePopulate(addr, end, advice == advisePopulateWrite)
 	}
 	// What is wrong with an area ends the call; holes do not, but are told.
-	for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < end; i++ {
-		a := &m.areas[i]
+	for a := m.areas.within(addr, end); a != nil; a = m.areas.within(a.end, end) {
 		start, stop := max(addr, a.start), min(end, a.end)
 		switch locked := a.kind&areaLocked != 0; {
 		case advice == adviseWipeOnFork && a.file != nil, advice == adviseFree && a.file != nil, advice == adviseRemove && a.file == nil,
@@ -496,8 +495,8 @@ func (p *process) msync(addr, size, flags uint64) int64 {
 	}
 	m := &p.mm
 	if flags&invalidate != 0 {
-		for i := m.areas.at(addr); i < len(m.areas) && m.areas[i].start < end; i++ {
-			if m.areas[i].kind&areaLocked != 0 {
+		for a := m.areas.within(addr, end); a != nil; a = m.areas.within(a.end, end) {
+			if a.kind&areaLocked != 0 {
 				return -int64(vfs.EBUSY)
 			}
 		}
@@ -510,8 +509,8 @@ func (p *process) msync(addr, size, flags uint64) int64 {
 
 // memoryStats are the sizes that /proc/self/statm and status tell, in pages.
 func (m *memory) memoryStats() (size, resident uint64) {
-	for i := range m.areas {
-		size += (m.areas[i].end - m.areas[i].start) / mem.PageSize
+	for a := m.areas.at(0); a != nil; a = m.areas.at(a.end) {
+		size += (a.end - a.start) / mem.PageSize
 	}
 	return size, m.pages
 }

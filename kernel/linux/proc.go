@@ -110,8 +110,7 @@ func (p *process) userText(t *vfs.Text, start, end uint64) {
 }
 
 func (p *process) mapsText(t *vfs.Text) {
-	for i := range p.mm.areas {
-		a := &p.mm.areas[i]
+	for a := p.mm.areas.at(0); a != nil; a = p.mm.areas.at(a.end) {
 		at := len(*t)
 		t.Hex(a.start, 8).Str("-").Hex(a.end, 8).Str(" ")
 		letter := func(bit uint32, s string) {

@@ -146,7 +146,6 @@ func (p *process) start(cwd string) {
 		p.notStarted(path, badELF{vfs.ENOMEM, "cannot be started: out of memory"})
 	}
 	p.mm.space = space
-	p.mm.areas = make(areas, 0, 16) // as many as a small program has
 	p.mm.space.Activate()
 	entry, sp, bad := p.load(f.Loc, path)
 	if bad.failed() {

@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -17,7 +18,41 @@ func (h *held) Attr(a *vfs.Attr) { a.Mode = vfs.TypeReg }
 func (h *held) Retain()          { h.n++ }
 func (h *held) Release()         { h.n-- }
 
-// The list of areas does the same as a table with one entry a page.
+// sound reports what is wrong with the tree below a, whose areas it appends to l in order.
+func (a *area) sound(l *[]*area) error {
+	if a == nil {
+		return nil
+	}
+	if err := a.left.sound(l); err != nil {
+		return err
+	}
+	*l = append(*l, a)
+	if err := a.right.sound(l); err != nil {
+		return err
+	}
+	if d := int(height(a.left)) - int(height(a.right)); d < -1 || d > 1 {
+		return fmt.Errorf("area %#x: its left tree has a height of %d, the right one of %d", a.start, height(a.left), height(a.right))
+	}
+	now := *a
+	if now.rise(); now != *a {
+		return fmt.Errorf("area %#x knows %+v, want %+v", a.start, *a, now)
+	}
+	return nil
+}
+
+// all returns the areas in order, when their tree is as it should be.
+func (l *areas) all(t *testing.T) (all []*area) {
+	t.Helper()
+	if err := l.root.sound(&all); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != l.n {
+		t.Fatalf("%d areas, counted as %d", len(all), l.n)
+	}
+	return all
+}
+
+// The tree of areas does the same as a table with one entry a page.
 func TestAreasAgainstModel(t *testing.T) {
 	const pages = 64
 	type page struct {
@@ -73,14 +108,27 @@ func TestAreasAgainstModel(t *testing.T) {
 			}
 		}
 		refs := map[*vfs.File]int{}
-		for i := range l {
-			if l[i].start >= l[i].end || i > 0 && l[i-1].end > l[i].start {
+		all := l.all(t)
+		for i, a := range all {
+			if a.start >= a.end || i > 0 && all[i-1].end > a.start {
 				t.Fatalf("step %d: areas %d and %d out of order", step, i-1, i)
 			}
-			if i > 0 && l[i-1].joins(&l[i]) {
+			if i > 0 && all[i-1].joins(a) {
 				t.Fatalf("step %d: areas %d and %d are one", step, i-1, i)
 			}
-			refs[l[i].file]++
+			refs[a.file]++
+		}
+		low := rng.Uint64N(pages)
+		high := low + 1 + rng.Uint64N(pages-low)
+		size := 1 + rng.Uint64N(8)
+		want := uint64(0)
+		for at := low; at+size <= high; at++ {
+			if l.free((at+16)*pageSize, (at+size+16)*pageSize) {
+				want = (at + 16) * pageSize
+			}
+		}
+		if got := l.place(size*pageSize, (low+16)*pageSize, (high+16)*pageSize); got != want {
+			t.Fatalf("step %d: %d pages within [%d, %d) are placed at %#x, want %#x", step, size, low, high, got, want)
 		}
 		for i := range model {
 			va := uint64(i+16) * pageSize
@@ -114,8 +162,12 @@ func TestAreasAgainstModel(t *testing.T) {
 	}
 }
 
-func TestGap(t *testing.T) {
-	l := areas{{start: 0x20000, end: 0x30000}, {start: 0x40000, end: 0x50000}, {start: 0x80000, end: 0x90000}}
+func TestPlace(t *testing.T) {
+	var l areas
+	for _, a := range []area{{start: 0x20000, end: 0x30000}, {start: 0x40000, end: 0x50000}, {start: 0x80000, end: 0x90000},
+		{start: 0x500000, end: 0x510000}, {start: 0x700000, end: 0x710000, kind: areaGrows}, {start: 0x720000, end: 0x730000, kind: areaGrows}} {
+		l.add(a)
+	}
 	for _, c := range []struct{ size, low, high, want uint64 }{
 		{0x1000, 0x10000, 0x90000, 0x7f000},
 		{0x30000, 0x10000, 0x90000, 0x50000},
@@ -127,13 +179,46 @@ func TestGap(t *testing.T) {
 		{0x11000, 0x10000, 0x50000, 0},
 		{0x10000, 0x10000, 0x30000, 0x10000},
 		{0x11000, 0x10000, 0x20000, 0},
+		// What grows needs room below it, unless something else is there.
+		{0x1000, 0x10000, 0x700000, 0x5ff000},
+		{0x1000, 0x10000, 0x680000, 0x5ff000},
+		{0x1000, 0x10000, 0x720000, 0x5ff000},
+		{0xf0000, 0x10000, 0x720000, 0x510000},
+		{0xf1000, 0x10000, 0x720000, 0x40f000},
+		{0x1000, 0x10000, 0x731000, 0x730000},
 	} {
-		if got := l.gap(c.size, c.low, c.high); got != c.want {
-			t.Errorf("gap of %#x in [%#x, %#x) is at %#x, want %#x", c.size, c.low, c.high, got, c.want)
+		if got := l.place(c.size, c.low, c.high); got != c.want {
+			t.Errorf("%#x bytes in [%#x, %#x) are placed at %#x, want %#x", c.size, c.low, c.high, got, c.want)
 		}
 	}
-	if got := (areas)(nil).gap(0x1000, 0x10000, 0x20000); got != 0x1f000 {
-		t.Errorf("gap in nothing is at %#x", got)
+	if got := new(areas).place(0x1000, 0x10000, 0x20000); got != 0x1f000 {
+		t.Errorf("the first area is placed at %#x", got)
+	}
+}
+
+// As many areas as there may be: no path from the root is longer than an AVL tree's, whatever the order in which they came and went.
+func TestManyAreas(t *testing.T) {
+	var l areas
+	for i := range uint64(maxAreas) {
+		n := i / 2
+		if i%2 == 1 { // every second one from above
+			n = maxAreas - 1 - n
+		}
+		va := userMin + n*pageSize
+		l.add(area{start: va, end: va + pageSize, kind: uint32(n % 2)})
+	}
+	l.all(t)
+	if l.n != maxAreas || l.root.height > 23 {
+		t.Errorf("%d areas, in a tree %d high", l.n, l.root.height)
+	}
+	l.remove(userMin, userMin+maxAreas/4*pageSize)
+	l.change(userMin, userEnd, protMask, 0)
+	if all := l.all(t); len(all) != 1 {
+		t.Errorf("%d areas are left", len(all))
+	}
+	l.remove(userMin, userEnd)
+	if l.n != 0 || l.root != nil || l.kept != maxSpare {
+		t.Errorf("%d areas are left, and %d spare ones", l.n, l.kept)
 	}
 }
 

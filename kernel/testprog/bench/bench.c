@@ -80,6 +80,24 @@ static void futex(int n) {
 	}
 }
 
+// As many areas as there may be but for some, without a page of room between them, so that each mapping is placed below them all.
+enum { AREAS = 65000 };
+
+static void areas(int n) {
+	for (int i = 0; i < n; i++)
+		munmap(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), PAGE);
+}
+
+static void middle(int n) {
+	static char *at;
+	if (!at)
+		at = fresh + AREAS / 2 * PAGE;
+	for (int i = 0; i < n; i++, at += 4 * PAGE) { // a page goes from one area to the one before, and back
+		mprotect(at, PAGE, PROT_NONE);
+		mprotect(at, PAGE, PROT_READ);
+	}
+}
+
 static int marks;
 
 static void mark(const char *name, int i) {
@@ -130,5 +148,17 @@ int main(int argc, char **argv) {
 	if (pthread_create(&t, NULL, partner, NULL))
 		return 6;
 	measure("futex", futex, 1000);
+	fresh = mmap(NULL, AREAS * 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (fresh == MAP_FAILED)
+		return 7;
+	mark("fill", 0);
+	for (int i = 0; i < AREAS; i += 2)
+		if (mprotect(fresh + i * 2 * PAGE, 2 * PAGE, PROT_READ))
+			return 8;
+	mark("fill", 1);
+	measure("areas", areas, 100);
+	measure("middle", middle, 100);
+	munmap(fresh, AREAS * 2 * PAGE);
+	mark("fill", 2);
 	return 0;
 }
