@@ -335,8 +335,12 @@ DATA traps<>+152(SB)/8, $trap33<>(SB)
 DATA traps<>+160(SB)/8, $trap39<>(SB)
 GLOBL traps<>(SB), RODATA|NOPTR, $168
 
+// A trap leaves SS empty where SYSCALL and IRETQ load it. That is the same to the processor, but QEMU would translate what runs
+// after both twice, one for each.
 TEXT trap<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHREGS
+	MOVL $0x10, AX
+	MOVW AX, SS
 	CMPB ·inUser(SB), $0
 	JNE  user
 	MOVL $1, thread_fxValid(SP)

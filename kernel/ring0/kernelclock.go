@@ -187,10 +187,21 @@ func kernelStarted(count uint32) {
 // counted since tells how late its interrupt is.
 var periodic bool
 
+// kernelMode says what the timer does when it has run down. A VMM serves each write to the timer by itself, so there is none
+// that changes nothing.
+func kernelMode(mode uint32) {
+	if mode != timerMode {
+		timerMode = mode
+		cpu.Store32(apicTimer, mode)
+	}
+}
+
+var timerMode uint32
+
 // kernelRest lets the timer interrupt no more. While nobody needs it, it may as well count.
 func kernelRest() {
 	periodic = false
-	cpu.Store32(apicTimer, timerMasked|vectorTimer)
+	kernelMode(timerMasked | vectorTimer)
 	if clock.fine != rateFinal {
 		kernelStarted(maxCount)
 	}
@@ -246,7 +257,8 @@ func kernelArm() {
 			next = watching
 		}
 	}
-	if next == armedFor {
+	// What watches over a disk may go on when nobody needs the timer: the next wait finds it there.
+	if next == armedFor || next == 0 && armedFor == watching {
 		return
 	}
 	armedFor = next
@@ -264,7 +276,7 @@ func kernelArm() {
 	if periodic = clock.fine != rateFinal; periodic {
 		mode |= timerPeriodic
 	}
-	cpu.Store32(apicTimer, mode)
+	kernelMode(mode)
 	kernelStarted(uint32(wait))
 }
 
