@@ -16,7 +16,16 @@ type descriptor struct {
 	cloexec bool
 }
 
+// file returns the open file of a descriptor; nil if there is none, or if it only names a file (O_PATH).
 func (p *process) file(fd uint64) *vfs.File {
+	if f := p.named(fd); f != nil && f.Flags&vfs.OPath == 0 {
+		return f
+	}
+	return nil
+}
+
+// named is file for the calls that are content with a name.
+func (p *process) named(fd uint64) *vfs.File {
 	if fd := uint32(fd); uint64(fd) < uint64(len(p.files)) {
 		return p.files[fd].file
 	}
@@ -44,10 +53,15 @@ func (p *process) install(f *vfs.File, low int, cloexec bool) int64 {
 }
 
 // release drops a descriptor's reference.
-func (p *process) release(f *vfs.File) { f.Release() }
+func (p *process) release(f *vfs.File) {
+	f.Release()
+	if f.Lock != 0 {
+		p.fileEvent(f.Node)
+	}
+}
 
 func (p *process) close(fd uint64) int64 {
-	f := p.file(fd)
+	f := p.named(fd)
 	if f == nil {
 		return -int64(vfs.EBADF)
 	}
@@ -77,7 +91,7 @@ func (p *process) closeRange(first, last, flags uint64) int64 {
 }
 
 func (p *process) dup(fd uint64, low int, cloexec bool) int64 {
-	f := p.file(fd)
+	f := p.named(fd)
 	if f == nil {
 		return -int64(vfs.EBADF)
 	}
@@ -86,7 +100,7 @@ func (p *process) dup(fd uint64, low int, cloexec bool) int64 {
 }
 
 func (p *process) dup3(old, fd uint64, flags uint64, sameOK bool) int64 {
-	f := p.file(old)
+	f := p.named(old)
 	if f == nil || uint32(fd) >= maxFiles {
 		return -int64(vfs.EBADF)
 	}
@@ -120,6 +134,11 @@ const (
 	fSetLkW       = 7
 	fSetOwn       = 8
 	fGetOwn       = 9
+	fSetSig       = 10
+	fGetSig       = 11
+	fSetOwnEx     = 15
+	fGetOwnEx     = 16
+	fGetLease     = 1025
 	fOFDGetLk     = 36
 	fOFDSetLk     = 37
 	fOFDSetLkW    = 38
@@ -130,11 +149,18 @@ const (
 )
 
 func (p *process) fcntl(fd, cmd, arg uint64) int64 {
-	f := p.file(fd)
+	f := p.named(fd)
 	if f == nil {
 		return -int64(vfs.EBADF)
 	}
 	d := &p.files[uint32(fd)]
+	if f.Flags&vfs.OPath != 0 {
+		switch cmd {
+		case fDupFD, fDupFDCloexec, fGetFD, fSetFD, fGetFL:
+		default:
+			return -int64(vfs.EBADF)
+		}
+	}
 	switch cmd {
 	case fDupFD, fDupFDCloexec:
 		if arg >= maxFiles {
@@ -150,23 +176,27 @@ func (p *process) fcntl(fd, cmd, arg uint64) int64 {
 		d.cloexec = arg&1 != 0
 		return 0
 	case fGetFL:
+		if f.Flags&vfs.OPath != 0 {
+			return int64(f.Flags)
+		}
 		return int64(f.Flags | largeFile)
 	case fSetFL:
-		const settable = vfs.OAppend | vfs.ONonblock
+		const direct, noAtime = 0o40000, 0o1000000
+		const settable = vfs.OAppend | vfs.ONonblock | direct | noAtime
 		f.Flags = f.Flags&^settable | uint32(arg)&settable
 		return 0
-	case fSetLk, fSetLkW, fOFDSetLk, fOFDSetLkW: // no other process could hold a lock
+	case fSetLk, fSetLkW, fOFDSetLk, fOFDSetLkW, fGetLk, fOFDGetLk:
+		return p.recordLock(f, cmd, arg)
+	case fSetOwn, fGetOwn, fSetSig, fGetSig, fSetOwnEx: // nobody is told of what happens to a file
 		return 0
-	case fGetLk, fOFDGetLk:
-		const unlocked = 2
-		b := p.mm.piece(arg, 2, protWrite)
-		if len(b) < 2 {
+	case fGetOwnEx:
+		if !p.mm.put64(arg, 0) {
 			return -int64(vfs.EFAULT)
 		}
-		set16(b, unlocked)
 		return 0
-	case fSetOwn, fGetOwn:
-		return 0
+	case fGetLease:
+		const unlocked = 2
+		return unlocked
 	case fGetPipeSize, fSetPipeSize:
 		if f.Kind != vfs.TypeFIFO {
 			return -int64(vfs.EBADF)
@@ -245,7 +275,7 @@ func (p *process) from(dirfd uint64, path string) (*vfs.Loc, vfs.Errno) {
 	if int32(dirfd) == atFDCWD || path != "" && path[0] == '/' {
 		return p.cwd, 0
 	}
-	f := p.file(dirfd)
+	f := p.named(dirfd)
 	if f == nil {
 		return nil, vfs.EBADF
 	}
@@ -257,15 +287,28 @@ func (p *process) from(dirfd uint64, path string) (*vfs.Loc, vfs.Errno) {
 
 // resolve follows the path that the program has at addr.
 func (p *process) resolve(dirfd, addr uint64, follow bool) (vfs.Found, vfs.Errno) {
-	path, err := p.mm.path(addr)
-	if err != 0 {
-		return vfs.Found{}, err
-	}
-	from, err := p.from(dirfd, path)
+	from, path, err := p.path(dirfd, addr)
 	if err != 0 {
 		return vfs.Found{}, err
 	}
 	return p.ns.Resolve(from, path, follow)
+}
+
+// entry finds the entry of a directory that the path at addr names, to change it.
+func (p *process) entry(dirfd, addr uint64) (vfs.Found, vfs.Errno) {
+	from, path, err := p.path(dirfd, addr)
+	if err != 0 {
+		return vfs.Found{}, err
+	}
+	return p.ns.Entry(from, path)
+}
+
+// path reads the path that the program has at addr, and returns where it starts from.
+func (p *process) path(dirfd, addr uint64) (from *vfs.Loc, path string, err vfs.Errno) {
+	if path, err = p.mm.path(addr); err == 0 {
+		from, err = p.from(dirfd, path)
+	}
+	return from, path, err
 }
 
 // existing is resolve for a file that must be there.
@@ -292,7 +335,7 @@ func (p *process) existingOr(dirfd, addr, flags uint64) (*vfs.Loc, vfs.Errno) {
 			if int32(dirfd) == atFDCWD {
 				return p.cwd, 0
 			}
-			if f := p.file(dirfd); f != nil {
+			if f := p.named(dirfd); f != nil {
 				return f.Loc, 0
 			}
 			return nil, vfs.EBADF
@@ -303,6 +346,9 @@ func (p *process) existingOr(dirfd, addr, flags uint64) (*vfs.Loc, vfs.Errno) {
 
 func (p *process) open(dirfd, addr, flags64, mode uint64) int64 {
 	flags := uint32(flags64)
+	if flags&(vfs.OCreat|vfs.ODirectory|vfs.OPath) == vfs.OCreat|vfs.ODirectory {
+		return -int64(vfs.EINVAL)
+	}
 	follow := flags&vfs.ONofollow == 0 && flags&(vfs.OCreat|vfs.OExcl) != vfs.OCreat|vfs.OExcl
 	found, err := p.resolve(dirfd, addr, follow)
 	if err != 0 {
@@ -341,11 +387,11 @@ func (p *process) open(dirfd, addr, flags64, mode uint64) int64 {
 		if flags&vfs.ODirectory != 0 && f.Kind != vfs.TypeDir {
 			err = vfs.ENOTDIR
 		}
-	case f.Kind == vfs.TypeLink:
-		err = vfs.ELOOP
 	case flags&vfs.ODirectory != 0 && f.Kind != vfs.TypeDir:
 		err = vfs.ENOTDIR
-	case f.Kind == vfs.TypeDir && (flags&vfs.AccessMode != 0 || flags&vfs.OCreat != 0 && !created):
+	case f.Kind == vfs.TypeLink:
+		err = vfs.ELOOP
+	case f.Kind == vfs.TypeDir && (flags&(vfs.AccessMode|vfs.OTrunc) != 0 || flags&vfs.OCreat != 0 && !created):
 		err = vfs.EISDIR
 	case f.Kind == vfs.TypeReg && f.CanWrite() && l.Mount != nil && l.Mount.ReadOnly:
 		err = vfs.EROFS
@@ -401,13 +447,43 @@ func memoryFile(name string) (*vfs.File, vfs.Errno) {
 	return f, 0
 }
 
+// fadvise heeds no advice.
+func (p *process) fadvise(fd, advice uint64) int64 {
+	const last = 5 // POSIX_FADV_NOREUSE
+	f := p.file(fd)
+	switch {
+	case f == nil:
+		return -int64(vfs.EBADF)
+	case f.Kind == vfs.TypeFIFO:
+		return -int64(vfs.ESPIPE)
+	case advice > last:
+		return -int64(vfs.EINVAL)
+	}
+	return 0
+}
+
+// fsync has nothing to do: what can be written is in memory.
+func (p *process) fsync(fd uint64) int64 {
+	f := p.file(fd)
+	switch {
+	case f == nil:
+		return -int64(vfs.EBADF)
+	case f.Kind == vfs.TypeReg || f.Kind == vfs.TypeDir:
+		return 0
+	}
+	return -int64(vfs.EINVAL)
+}
+
 func (p *process) lseek(fd, off, whence uint64) int64 {
 	f := p.file(fd)
-	if f == nil || f.Flags&vfs.OPath != 0 {
+	if f == nil {
 		return -int64(vfs.EBADF)
 	}
 	if !f.Seekable() || isConsole(f) {
 		return -int64(vfs.ESPIPE)
+	}
+	if f.Kind == vfs.TypeChar { // null, zero and their kin are the same everywhere
+		return 0
 	}
 	var a vfs.Attr
 	f.Node.Attr(&a)
@@ -443,6 +519,13 @@ func (p *process) lseek(fd, off, whence uint64) int64 {
 	}
 	f.Pos = uint64(pos)
 	return pos
+}
+
+// removed reports whether a file has no name any more.
+func removed(n vfs.Node) bool {
+	var a vfs.Attr
+	n.Attr(&a)
+	return a.Nlink == 0
 }
 
 func isConsole(f *vfs.File) bool {
@@ -504,7 +587,7 @@ func (p *process) statLoc(l *vfs.Loc, addr uint64) int64 {
 }
 
 func (p *process) fstat(fd, addr uint64) int64 {
-	f := p.file(fd)
+	f := p.named(fd)
 	if f == nil {
 		return -int64(vfs.EBADF)
 	}
@@ -524,7 +607,7 @@ func (p *process) fstatat(dirfd, path, addr, flags uint64) int64 {
 
 // statx fills a struct statx (include/uapi/linux/stat.h).
 func (p *process) statx(dirfd, path, flags, mask, addr uint64) int64 {
-	if flags&^uint64(atSymlinkNofollow|atNoAutomount|atEmptyPath|atStatxSync) != 0 || mask&(1<<31) != 0 {
+	if flags&^uint64(atSymlinkNofollow|atNoAutomount|atEmptyPath|atStatxSync) != 0 || flags&atStatxSync == atStatxSync || mask&(1<<31) != 0 {
 		return -int64(vfs.EINVAL)
 	}
 	l, err := p.existingOr(dirfd, path, flags)
@@ -585,11 +668,14 @@ func (p *process) statfsNode(l *vfs.Loc, addr uint64) int64 {
 
 func (p *process) getdents64(fd, addr, size uint64) int64 {
 	f := p.file(fd)
-	if f == nil || f.Flags&vfs.OPath != 0 {
+	if f == nil {
 		return -int64(vfs.EBADF)
 	}
 	if f.Kind != vfs.TypeDir {
 		return -int64(vfs.ENOTDIR)
+	}
+	if removed(f.Node) {
+		return -int64(vfs.ENOENT)
 	}
 	done := uint64(0)
 	var b [19 + vfs.NameMax + 1 + 7]byte
@@ -668,6 +754,9 @@ func (p *process) access(dirfd, path, mode, flags uint64) int64 {
 }
 
 func (p *process) getcwd(addr, size uint64) int64 {
+	if removed(p.cwd.Node) {
+		return -int64(vfs.ENOENT)
+	}
 	s := append([]byte(p.cwd.Path()), 0)
 	if uint64(len(s)) > size {
 		return -int64(vfs.ERANGE)
@@ -690,7 +779,7 @@ func (p *process) setCwd(l *vfs.Loc) int64 {
 
 // newName resolves a path whose last component is to be made; dir says that a slash may follow it.
 func (p *process) newName(dirfd, path uint64, dir bool) (vfs.Found, vfs.Errno) {
-	f, err := p.resolve(dirfd, path, false)
+	f, err := p.entry(dirfd, path)
 	switch {
 	case err != 0:
 	case f.Loc != nil || f.Dots:
@@ -704,7 +793,8 @@ func (p *process) newName(dirfd, path uint64, dir bool) (vfs.Found, vfs.Errno) {
 func (p *process) mkdirat(dirfd, path, mode uint64) int64 {
 	f, err := p.newName(dirfd, path, true)
 	if err == 0 {
-		_, err = f.Dir.Node.Create(f.Name, vfs.TypeDir|uint32(mode)&vfs.PermMask&^p.umask)
+		const permissions = 0o1777 // and no other bit
+		_, err = f.Dir.Node.Create(f.Name, vfs.TypeDir|uint32(mode)&permissions&^p.umask)
 	}
 	return -int64(err)
 }
@@ -713,8 +803,14 @@ func (p *process) mknodat(dirfd, path, mode uint64) int64 {
 	f, err := p.newName(dirfd, path, false)
 	if err == 0 {
 		kind := uint32(mode) & vfs.TypeMask
-		if kind == 0 {
+		switch kind {
+		case 0:
 			kind = vfs.TypeReg
+		case vfs.TypeDir:
+			return -int64(vfs.EPERM)
+		case vfs.TypeReg, vfs.TypeFIFO, vfs.TypeChar, vfs.TypeBlock, vfs.TypeSock:
+		default:
+			return -int64(vfs.EINVAL)
 		}
 		_, err = f.Dir.Node.Create(f.Name, kind|uint32(mode)&vfs.PermMask&^p.umask)
 	}
@@ -762,21 +858,29 @@ func (p *process) unlinkat(dirfd, path, flags uint64) int64 {
 	if flags&^uint64(atRemoveDir) != 0 {
 		return -int64(vfs.EINVAL)
 	}
-	f, err := p.resolve(dirfd, path, false)
+	f, err := p.entry(dirfd, path)
 	dir := flags != 0
 	switch {
 	case err != 0:
+	case f.Dots && !dir:
+		err = vfs.EISDIR
 	case f.Dots:
-		err = vfs.EINVAL
-		if !dir {
-			err = vfs.EISDIR
+		switch f.Name {
+		case "/":
+			err = vfs.EBUSY
+		case ".":
+			err = vfs.EINVAL
+		default:
+			err = vfs.ENOTEMPTY
 		}
 	case f.Loc == nil:
 		err = vfs.ENOENT
 	case f.Dir.Mount != f.Loc.Mount:
 		err = vfs.EBUSY
 	case f.Slash && !dir:
-		err = vfs.EISDIR
+		if err = vfs.ENOTDIR; isDir(f.Loc.Node) {
+			err = vfs.EISDIR
+		}
 	default:
 		err = f.Dir.Node.Remove(f.Name, dir)
 	}
@@ -788,11 +892,11 @@ func (p *process) renameat(fromFD, from, toFD, to, flags uint64) int64 {
 	if flags&^uint64(noReplace) != 0 {
 		return -int64(vfs.EINVAL)
 	}
-	a, err := p.resolve(fromFD, from, false)
+	a, err := p.entry(fromFD, from)
 	if err != 0 {
 		return -int64(err)
 	}
-	b, err := p.resolve(toFD, to, false)
+	b, err := p.entry(toFD, to)
 	switch {
 	case err != 0:
 	case a.Dots || b.Dots || a.Loc != nil && a.Loc.Mount != a.Dir.Mount || b.Loc != nil && b.Loc.Mount != b.Dir.Mount:
@@ -888,22 +992,57 @@ func (p *process) chown(l *vfs.Loc, err vfs.Errno, uid, gid uint64) int64 {
 	if uint32(gid) != ^uint32(0) {
 		a.GID = uint32(gid)
 	}
-	return p.setAttr(l, &a, vfs.SetOwner)
+	which := vfs.SetOwner
+	if a.Mode&vfs.TypeMask == vfs.TypeReg { // the bits that lend the owner's rights go
+		lent := uint32(0o4000)
+		if a.Mode&0o010 != 0 {
+			lent |= 0o2000
+		}
+		if a.Mode&lent != 0 {
+			a.Mode &= vfs.PermMask &^ lent
+			which |= vfs.SetMode
+		}
+	}
+	return p.setAttr(l, &a, which)
 }
 
-// place returns where an open file is, for the calls that take a descriptor.
-func (p *process) place(fd uint64) (*vfs.Loc, vfs.Errno) {
+// opened is place for the calls that change the file.
+func (p *process) opened(fd uint64) (*vfs.Loc, vfs.Errno) {
 	if f := p.file(fd); f != nil {
 		return f.Loc, 0
 	}
 	return nil, vfs.EBADF
 }
 
+// place returns where an open file is, for the calls that take a descriptor.
+func (p *process) place(fd uint64) (*vfs.Loc, vfs.Errno) {
+	if f := p.named(fd); f != nil {
+		return f.Loc, 0
+	}
+	return nil, vfs.EBADF
+}
+
+// What stands in place of nanoseconds for now, and for no change.
+const timeNow, timeOmit = 1<<30 - 1, 1<<30 - 2
+
 func (p *process) utimensat(dirfd, path, times, flags uint64) int64 {
+	if flags&^uint64(atSymlinkNofollow|atEmptyPath) != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	if times != 0 {
+		atime, ok1 := p.mm.get64(times + 8)
+		mtime, ok2 := p.mm.get64(times + 24)
+		if ok1 && ok2 && atime == timeOmit && mtime == timeOmit {
+			return 0
+		}
+	}
 	var l *vfs.Loc
 	var err vfs.Errno
-	if path == 0 {
-		l, err = p.place(dirfd)
+	if path == 0 && int32(dirfd) != atFDCWD {
+		if flags != 0 {
+			return -int64(vfs.EINVAL)
+		}
+		l, err = p.opened(dirfd)
 	} else {
 		l, err = p.existingOr(dirfd, path, flags)
 	}
@@ -914,7 +1053,6 @@ func (p *process) utimensat(dirfd, path, times, flags uint64) int64 {
 	l.Node.Attr(&a)
 	now := int64(ring0.Walltime())
 	set := func(at uint64, v *int64) vfs.Errno {
-		const timeNow, timeOmit = 1<<30 - 1, 1<<30 - 2
 		s, ok1 := p.mm.get64(at)
 		ns, ok2 := p.mm.get64(at + 8)
 		switch {
@@ -940,9 +1078,9 @@ func (p *process) utimensat(dirfd, path, times, flags uint64) int64 {
 	return p.setAttr(l, &a, vfs.SetTimes)
 }
 
-// utimes is utimes (with microseconds) and utime.
-func (p *process) utimes(path, times uint64, micro bool) int64 {
-	l, err := p.existing(cwdFD, path, true)
+// utimes is utimes and futimesat (with microseconds) and utime.
+func (p *process) utimes(dirfd, path, times uint64, micro bool) int64 {
+	l, err := p.existing(dirfd, path, true)
 	if err != 0 {
 		return -int64(err)
 	}

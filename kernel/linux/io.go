@@ -2,6 +2,13 @@ package linux
 
 import "github.com/firstlight-boot/firstlight/kernel/vfs"
 
+// Flags of preadv2 and pwritev2 (include/uapi/linux/fs.h): high priority, synchronous in two ways, not waiting, appending. All but the
+// last mean nothing here.
+const (
+	rwfAppend = 0x10
+	rwfKnown  = 1 | 2 | 4 | 8 | rwfAppend
+)
+
 const (
 	maxIO  = 0x7ffff000 // bytes that one call moves at most
 	maxIOV = 1024
@@ -12,11 +19,10 @@ type span struct{ va, size uint64 }
 
 // one makes a call on a single buffer one on a list of spans.
 func (p *process) one(va, size uint64) ([]span, vfs.Errno) {
-	size = min(size, maxIO)
 	if !userRange(va, size) {
 		return nil, vfs.EFAULT
 	}
-	p.spans = append(p.spans[:0], span{va, size})
+	p.spans = append(p.spans[:0], span{va, min(size, maxIO)})
 	return p.spans, 0
 }
 
@@ -33,13 +39,13 @@ func (p *process) iovec(va, count uint64) ([]span, vfs.Errno) {
 		if !ok1 || !ok2 {
 			return nil, vfs.EFAULT
 		}
-		if int64(size) < 0 || int64(total+size) < 0 {
+		if int64(size) < 0 {
 			return nil, vfs.EINVAL
 		}
-		size = min(size, maxIO-total)
 		if !userRange(at, size) {
 			return nil, vfs.EFAULT
 		}
+		size = min(size, maxIO-total)
 		total += size
 		p.spans = append(p.spans, span{at, size})
 	}
@@ -57,7 +63,8 @@ func (p *process) read(t *thread, fd uint64, spans []span, err vfs.Errno) int64 
 	return p.transfer(t, f, spans, &f.Pos, false)
 }
 
-func (p *process) write(t *thread, fd uint64, spans []span, err vfs.Errno) int64 {
+// write is write and writev, and pwritev2 at the file's own offset with its flags.
+func (p *process) write(t *thread, fd, flags uint64, spans []span, err vfs.Errno) int64 {
 	f := p.file(fd)
 	if f == nil || !f.CanWrite() {
 		return -int64(vfs.EBADF)
@@ -65,7 +72,7 @@ func (p *process) write(t *thread, fd uint64, spans []span, err vfs.Errno) int64
 	if err != 0 {
 		return -int64(err)
 	}
-	if f.Flags&vfs.OAppend != 0 && f.Kind == vfs.TypeReg {
+	if (f.Flags&vfs.OAppend != 0 || flags&rwfAppend != 0) && f.Kind == vfs.TypeReg {
 		var a vfs.Attr
 		f.Node.Attr(&a)
 		f.Pos = a.Size
@@ -82,8 +89,7 @@ func (p *process) positional(t *thread, fd, off, flags uint64, write bool, spans
 	if err != 0 {
 		return -int64(err)
 	}
-	const nowait = 8
-	if flags&^uint64(1|2|4|nowait) != 0 {
+	if flags&^uint64(rwfKnown) != 0 {
 		return -int64(vfs.EOPNOTSUPP)
 	}
 	if int64(off) < 0 {
@@ -92,7 +98,7 @@ func (p *process) positional(t *thread, fd, off, flags uint64, write bool, spans
 	if !f.Seekable() {
 		return -int64(vfs.ESPIPE)
 	}
-	if write && f.Flags&vfs.OAppend != 0 { // as Linux does, against POSIX
+	if write && (f.Flags&vfs.OAppend != 0 || flags&rwfAppend != 0) { // as Linux does, against POSIX
 		var a vfs.Attr
 		f.Node.Attr(&a)
 		off = a.Size
@@ -109,6 +115,9 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 	total := uint64(0)
 	for _, s := range spans {
 		total += s.size
+	}
+	if f.Kind == vfs.TypeReg && int64(*pos+total) < 0 {
+		return -int64(vfs.EINVAL)
 	}
 	if total == 0 && f.Kind != 0 {
 		return 0
@@ -174,7 +183,7 @@ func (p *process) moveSpan(f *vfs.File, s span, pos uint64, write bool) (done ui
 	if _, ok := f.Node.(*signalFile); ok { // whole records, wherever pages end
 		s.size = min(s.size, uint64(len(p.small)))
 	}
-	if at := s.va % pageSize; f.Kind != vfs.TypeReg && s.size <= uint64(len(p.small)) && at+s.size > pageSize || s.size == 0 {
+	if at := s.va % pageSize; f.Kind != vfs.TypeReg && f.Kind != vfs.TypeChar && s.size <= uint64(len(p.small)) && at+s.size > pageSize || s.size == 0 {
 		return p.moveSmall(f, s, pos, write)
 	}
 	for done < s.size {

@@ -53,6 +53,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 		ctx.FSBase = tls
 	}
 	n := p.newThread(ctx)
+	n.noNewPrivs = t.noNewPrivs
 	n.mask, n.name, n.policy, n.priority, n.nice, n.timerSlack = t.mask, t.name, t.policy, t.priority, t.nice, t.timerSlack
 	if flags&cloneParentSettid != 0 {
 		p.mm.put32(parentTID, uint32(n.tid))
@@ -116,12 +117,15 @@ func (p *process) prctl(t *thread, op, a, b uint64) int64 {
 	const (
 		setPdeathsig, getPdeathsig = 1, 2
 		getDumpable, setDumpable   = 3, 4
+		getKeepcaps, setKeepcaps   = 7, 8
 		setName, getName           = 15, 16
 		getSeccomp                 = 21
 		capbsetRead                = 23
 		getSecurebits              = 27
+		getTSC                     = 25
 		setTimerslack              = 29
 		getTimerslack              = 30
+		setSubreaper, getSubreaper = 36, 37
 		setNoNewPrivs              = 38
 		getNoNewPrivs              = 39
 		setTHPDisable              = 41
@@ -144,27 +148,88 @@ func (p *process) prctl(t *thread, op, a, b uint64) int64 {
 			return -int64(vfs.EFAULT)
 		}
 		return 0
-	case setTimerslack:
-		t.timerSlack = a
+	case getSeccomp, getSecurebits:
 		return 0
-	case setPdeathsig, setDumpable, setNoNewPrivs, setTHPDisable:
-		return 0
-	case getDumpable, capbsetRead:
-		return 1
-	case getTimerslack:
-		if t.timerSlack != 0 {
-			return int64(min(t.timerSlack, 1<<63-1))
+	case capbsetRead:
+		if a > lastCapability {
+			return -int64(vfs.EINVAL)
 		}
-		return 50000
-	case getSeccomp, getSecurebits, getNoNewPrivs, getTHPDisable:
+		return 1
+	// What follows is kept and told; but for the slack of timers it means nothing here.
+	case setPdeathsig:
+		if a > numSignals {
+			return -int64(vfs.EINVAL)
+		}
+		p.told.deathSignal = uint32(a)
 		return 0
 	case getPdeathsig:
-		if !p.mm.put32(a, 0) {
-			return -int64(vfs.EFAULT)
+		return p.putResult(a, p.told.deathSignal)
+	case setDumpable:
+		return setFlag(&p.told.notDumpable, a^1)
+	case getDumpable:
+		return 1 - int64(p.told.notDumpable)
+	case setKeepcaps:
+		return setFlag(&p.told.keepCaps, a)
+	case getKeepcaps:
+		return int64(p.told.keepCaps)
+	case getTSC:
+		return p.putResult(a, 1)
+	case setTimerslack:
+		t.timerSlack = a
+		if int64(a) <= 0 {
+			t.timerSlack = 0
 		}
 		return 0
+	case getTimerslack:
+		if t.timerSlack == 0 {
+			return 50000
+		}
+		return int64(t.timerSlack)
+	case setSubreaper:
+		return setFlag(&p.told.subreaper, min(a, 1))
+	case getSubreaper:
+		return p.putResult(a, p.told.subreaper)
+	case setNoNewPrivs:
+		if a != 1 || b != 0 {
+			return -int64(vfs.EINVAL)
+		}
+		t.noNewPrivs = true
+		return 0
+	case getNoNewPrivs:
+		if a != 0 || b != 0 {
+			return -int64(vfs.EINVAL)
+		}
+		if t.noNewPrivs {
+			return 1
+		}
+		return 0
+	case setTHPDisable:
+		return setFlag(&p.told.noHugePages, min(a, 1))
+	case getTHPDisable:
+		return int64(p.told.noHugePages)
 	}
 	return -int64(vfs.EINVAL)
+}
+
+// toldByPrctl is what prctl only keeps: flags are 0 or 1.
+type toldByPrctl struct{ deathSignal, notDumpable, keepCaps, subreaper, noHugePages uint32 }
+
+// lastCapability is CAP_CHECKPOINT_RESTORE.
+const lastCapability = 40
+
+func setFlag(flag *uint32, v uint64) int64 {
+	if v > 1 {
+		return -int64(vfs.EINVAL)
+	}
+	*flag = uint32(v)
+	return 0
+}
+
+func (p *process) putResult(addr uint64, v uint32) int64 {
+	if !p.mm.put32(addr, v) {
+		return -int64(vfs.EFAULT)
+	}
+	return 0
 }
 
 // Resources of getrlimit(2).
@@ -291,7 +356,8 @@ func (p *process) uname(addr uint64) int64 {
 }
 
 func (p *process) getrandom(addr, size, flags uint64) int64 {
-	if flags&^uint64(7) != 0 {
+	const random, insecure = 2, 4
+	if flags&^uint64(7) != 0 || flags&(random|insecure) == random|insecure {
 		return -int64(vfs.EINVAL)
 	}
 	size = min(size, maxIO)

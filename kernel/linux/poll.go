@@ -92,7 +92,7 @@ func (p *process) poll(t *thread, addr, count uint64, limited bool, timeout uint
 		fd, want := int32(le32(b[:])), uint32(le16(b[4:]))
 		var got uint32
 		if fd >= 0 {
-			if f := p.file(uint64(fd)); f == nil || f.Flags&vfs.OPath != 0 {
+			if f := p.file(uint64(fd)); f == nil {
 				got = vfs.PollNval
 			} else {
 				got = pollOf(f) & (want | vfs.PollErr | vfs.PollHup)

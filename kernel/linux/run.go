@@ -43,6 +43,7 @@ type process struct {
 	argStart, argEnd, envStart, envEnd uint64
 	auxv                               []byte
 	name                               [16]byte // of the program, as PR_SET_NAME left it
+	told                               toldByPrctl
 	missing                            []uint16 // numbers of calls that were named on the console
 
 	threads *thread // ring of all threads

@@ -58,7 +58,7 @@ func (p *process) call(t *thread) int64 {
 		return p.read(t, a, s, err)
 	case 1: // write
 		s, err := p.one(b, d)
-		return p.write(t, a, s, err)
+		return p.write(t, a, 0, s, err)
 	case 2: // open
 		return p.open(cwdFD, a, b, d)
 	case 3: // close
@@ -98,7 +98,7 @@ func (p *process) call(t *thread) int64 {
 		return p.read(t, a, s, err)
 	case 20: // writev
 		s, err := p.iovec(b, d)
-		return p.write(t, a, s, err)
+		return p.write(t, a, 0, s, err)
 	case 21: // access
 		return p.access(cwdFD, a, b, 0)
 	case 22: // pipe
@@ -160,11 +160,15 @@ func (p *process) call(t *thread) int64 {
 		return p.uname(a)
 	case 72: // fcntl
 		return p.fcntl(a, b, d)
-	case 73, 74, 75, 306: // flock, fsync, fdatasync, syncfs
+	case 73: // flock
+		return p.flock(t, a, b)
+	case 306: // syncfs
 		if p.file(a) == nil {
 			return neg(vfs.EBADF)
 		}
 		return 0
+	case 74, 75: // fsync, fdatasync
+		return p.fsync(a)
 	case 76: // truncate
 		l, err := p.existing(cwdFD, a, true)
 		if err != 0 {
@@ -207,13 +211,13 @@ func (p *process) call(t *thread) int64 {
 		l, err := p.existing(cwdFD, a, true)
 		return p.chmod(l, err, b)
 	case 91: // fchmod
-		l, err := p.place(a)
+		l, err := p.opened(a)
 		return p.chmod(l, err, b)
 	case 92: // chown
 		l, err := p.existing(cwdFD, a, true)
 		return p.chown(l, err, b, d)
 	case 93: // fchown
-		l, err := p.place(a)
+		l, err := p.opened(a)
 		return p.chown(l, err, b, d)
 	case 94: // lchown
 		l, err := p.existing(cwdFD, a, false)
@@ -267,7 +271,7 @@ func (p *process) call(t *thread) int64 {
 	case 131: // sigaltstack
 		return p.sigaltstack(t, a, b)
 	case 132: // utime
-		return p.utimes(a, b, false)
+		return p.utimes(cwdFD, a, b, false)
 	case 133: // mknod
 		return p.mknodat(cwdFD, a, b)
 	case 137, 138: // statfs, fstatfs
@@ -320,6 +324,15 @@ func (p *process) call(t *thread) int64 {
 		return int64(t.tid)
 	case 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199: // setxattr … fremovexattr
 		return p.xattr(t.nr, a, b, d, e, f)
+	case 187: // readahead
+		file := p.file(a)
+		switch {
+		case file == nil || !file.CanRead():
+			return neg(vfs.EBADF)
+		case file.Kind != vfs.TypeReg:
+			return neg(vfs.EINVAL)
+		}
+		return 0
 	case 200: // tkill
 		return p.tgkill(thePID, int64(int32(a)), b)
 	case 201: // time
@@ -343,10 +356,7 @@ func (p *process) call(t *thread) int64 {
 	case nrRestart: // restart_syscall
 		return p.restart(t)
 	case 221: // fadvise64
-		if p.file(a) == nil {
-			return neg(vfs.EBADF)
-		}
-		return 0
+		return p.fadvise(a, e)
 	case 222: // timer_create
 		return p.timerCreate(t, a, b, d)
 	case 223: // timer_settime
@@ -376,7 +386,7 @@ func (p *process) call(t *thread) int64 {
 	case 234: // tgkill
 		return p.tgkill(int64(int32(a)), int64(int32(b)), d)
 	case 235: // utimes
-		return p.utimes(a, b, true)
+		return p.utimes(cwdFD, a, b, true)
 	case 257: // openat
 		return p.open(a, b, d, e)
 	case 258: // mkdirat
@@ -384,8 +394,13 @@ func (p *process) call(t *thread) int64 {
 	case 259: // mknodat
 		return p.mknodat(a, b, d)
 	case 260: // fchownat
+		if f&^(atSymlinkNofollow|atEmptyPath) != 0 {
+			return neg(vfs.EINVAL)
+		}
 		l, err := p.existingOr(a, b, f)
 		return p.chown(l, err, d, e)
+	case 261: // futimesat
+		return p.utimes(a, b, d, true)
 	case 262: // newfstatat
 		return p.fstatat(a, b, d, e)
 	case 263: // unlinkat
@@ -501,9 +516,9 @@ func (p *process) call(t *thread) int64 {
 		return p.membarrier(a, b)
 	case 327, 328: // preadv2, pwritev2
 		s, err := p.iovec(b, d)
-		if int64(e) == -1 { // at the file's own offset
+		if int64(e) == -1 && g&^rwfKnown == 0 { // at the file's own offset
 			if t.nr == 328 {
-				return p.write(t, a, s, err)
+				return p.write(t, a, g, s, err)
 			}
 			return p.read(t, a, s, err)
 		}

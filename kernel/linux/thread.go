@@ -57,6 +57,7 @@ type thread struct {
 	clearTID       uint64
 	robustList     uint64
 	name           [16]byte
+	noNewPrivs     bool
 	remaining      uint64 // address where the time that is left goes when a signal comes, 0 for none
 	resume         resumption
 	remainingMicro bool      // as a struct timeval

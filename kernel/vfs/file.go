@@ -24,6 +24,7 @@ type File struct {
 	Flags uint32
 	Kind  uint32 // type bits of the node's mode; 0 for what has no type, such as an event counter
 	Pos   uint64
+	Lock  uint8 // that flock(2) took, by its operation; 0: none
 	refs  int
 }
 

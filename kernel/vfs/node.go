@@ -4,14 +4,15 @@ import "github.com/firstlight-boot/firstlight/kernel/mem"
 
 // File types and permission bits of Attr.Mode (include/uapi/linux/stat.h).
 const (
-	TypeMask = 0o170000
-	TypeFIFO = 0o010000
-	TypeChar = 0o020000
-	TypeDir  = 0o040000
-	TypeReg  = 0o100000
-	TypeLink = 0o120000
-	TypeSock = 0o140000
-	PermMask = 0o007777
+	TypeMask  = 0o170000
+	TypeFIFO  = 0o010000
+	TypeChar  = 0o020000
+	TypeDir   = 0o040000
+	TypeBlock = 0o060000
+	TypeReg   = 0o100000
+	TypeLink  = 0o120000
+	TypeSock  = 0o140000
+	PermMask  = 0o007777
 )
 
 // Attr are the attributes of a node. Times are nanoseconds since 1970.

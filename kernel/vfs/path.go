@@ -112,8 +112,8 @@ func (ns *Namespace) step(dir *Loc, name string) (*Loc, Errno) {
 type Found struct {
 	Loc   *Loc   // nil: the last component does not exist
 	Dir   *Loc   // directory of the last component; nil when that was "/", "." or ".." or came through a link of /proc
-	Name  string // the last component as looked up in Dir: "" when Dir is nil
-	Dots  bool   // the last component was "." or ".."
+	Name  string // the last component as looked up in Dir; "/", "." or ".." if it was that
+	Dots  bool   // the last component was "/", "." or ".."
 	Slash bool   // the path ended with a slash: it must be a directory
 }
 
@@ -121,6 +121,16 @@ type Found struct {
 // component is followed if follow is set or a slash comes after it. That the last component does not exist is not an error
 // here: Loc is nil then. An empty path is ENOENT.
 func (ns *Namespace) Resolve(from *Loc, path string, follow bool) (Found, Errno) {
+	return ns.resolve(from, path, follow, false)
+}
+
+// Entry is Resolve for who changes the directory: a last component that is a symbolic link is the link even if a slash comes after
+// it, and what the slash asks for is the caller's to check.
+func (ns *Namespace) Entry(from *Loc, path string) (Found, Errno) {
+	return ns.resolve(from, path, false, true)
+}
+
+func (ns *Namespace) resolve(from *Loc, path string, follow, entry bool) (Found, Errno) {
 	if path == "" {
 		return Found{}, ENOENT
 	}
@@ -136,7 +146,7 @@ func (ns *Namespace) Resolve(from *Loc, path string, follow bool) (Found, Errno)
 			path = path[1:]
 		}
 		if path == "" { // the path was "/", or a link's target was
-			return Found{Loc: cur, Slash: true, Dots: true}, 0
+			return Found{Loc: cur, Name: "/", Slash: true, Dots: true}, 0
 		}
 		for {
 			end := 0
@@ -163,7 +173,7 @@ func (ns *Namespace) Resolve(from *Loc, path string, follow bool) (Found, Errno)
 					cur = cur.Parent
 				}
 				if last {
-					f.Loc, f.Dots = cur, true
+					f.Loc, f.Name, f.Dots = cur, name, true
 					return f, 0
 				}
 				path = next
@@ -177,7 +187,7 @@ func (ns *Namespace) Resolve(from *Loc, path string, follow bool) (Found, Errno)
 			if err != 0 {
 				return f, err
 			}
-			if isLink(l.Node) && (!last || follow || f.Slash) {
+			if isLink(l.Node) && (!last || follow || f.Slash && !entry) {
 				if links++; links > maxLinks {
 					return f, ELOOP
 				}
@@ -210,7 +220,7 @@ func (ns *Namespace) Resolve(from *Loc, path string, follow bool) (Found, Errno)
 				continue
 			}
 			if last {
-				if f.Slash && !isDir(l.Node) {
+				if f.Slash && !entry && !isDir(l.Node) {
 					return f, ENOTDIR
 				}
 				f.Loc, f.Dir, f.Name = l, cur, name

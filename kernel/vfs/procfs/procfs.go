@@ -370,10 +370,15 @@ func (l *fdLink) Follow() *vfs.Loc {
 }
 
 func (l *fdLink) Readlink() (string, vfs.Errno) {
-	if to := l.Follow(); to != nil {
-		return to.Path(), 0
+	to := l.Follow()
+	if to == nil {
+		return "", vfs.ENOENT
 	}
-	return "", vfs.ENOENT
+	var a vfs.Attr
+	if to.Node.Attr(&a); a.Nlink == 0 && to.Mount != nil {
+		return to.Path() + " (deleted)", 0
+	}
+	return to.Path(), 0
 }
 
 // number reads a descriptor as /proc/self/fd spells it.
