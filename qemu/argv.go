@@ -62,7 +62,11 @@ func (c Config) args(w wires) []string {
 	case c.Accel == KVM:
 		add("-accel", "kvm")
 	default:
-		add("-accel", "tcg,thread=single")
+		threads := "single"
+		if c.CPUs > 1 && c.Counting == nil {
+			threads = "multi"
+		}
+		add("-accel", "tcg,thread="+threads)
 	}
 	add("-cpu", c.CPU, "-m", size)
 	if c.CPUs > 1 {

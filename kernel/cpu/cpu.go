@@ -43,9 +43,6 @@ func ReadCR4() uint64
 // WriteCR4 sets control register 4.
 func WriteCR4(v uint64)
 
-// WriteXCR0 says which components of the extended state there are. CR4.OSXSAVE must be set.
-func WriteXCR0(v uint64)
-
 // LoadTables loads GDTR and IDTR from their ten-byte pseudo-descriptors and the task register from a selector. There is no LDT
 // after it; a reset leaves one of 64 KiB at address 0.
 //
@@ -57,6 +54,9 @@ func Load32(va uint64) uint32
 
 // Store32 writes a device register at a virtual address.
 func Store32(va uint64, v uint32)
+
+// Pause tells the CPU that it is in a loop that waits.
+func Pause()
 
 // Reset ends the machine by an empty interrupt table and a trap: a triple fault. It does not return.
 func Reset()

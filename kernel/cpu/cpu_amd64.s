@@ -91,14 +91,6 @@ TEXT ·WriteCR4(SB), NOSPLIT, $0-8
 	MOVQ AX, CR4
 	RET
 
-TEXT ·WriteXCR0(SB), NOSPLIT, $0-8
-	XORL CX, CX
-	MOVQ v+0(FP), AX
-	MOVQ AX, DX
-	SHRQ $32, DX
-	XSETBV
-	RET
-
 TEXT ·LoadTables(SB), NOSPLIT, $0-18
 	MOVQ gdtr+0(FP), AX
 	LGDT (AX)
@@ -120,6 +112,10 @@ TEXT ·Store32(SB), NOSPLIT, $0-12
 	MOVQ va+0(FP), AX
 	MOVL v+8(FP), CX
 	MOVL CX, (AX)
+	RET
+
+TEXT ·Pause(SB), NOSPLIT, $0-0
+	PAUSE
 	RET
 
 TEXT ·Reset(SB), NOSPLIT, $16-0

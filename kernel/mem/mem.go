@@ -78,6 +78,7 @@ const (
 	SysContig = 0x1012 // take frames in a row
 	SysCount  = 0x1013 // count the frames that are free
 	SysAdd    = 0x1014 // add a dirty frame
+	SysFlush  = 0x1015 // package ring0 serves it: other CPUs forget mappings
 )
 
 func call(nr, arg uint64) uint64

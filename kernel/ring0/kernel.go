@@ -42,14 +42,24 @@ const (
 	vectorSpurious  = 39
 )
 
+// Offsets in a task state segment: the first stack of the interrupt stack table, and where the map of ports would be.
+const (
+	taskStack   = 36
+	taskPortMap = 102
+)
+
 const (
 	msrEFER  = 0xc0000080
 	msrSTAR  = 0xc0000081
 	msrLSTAR = 0xc0000082
 	msrFMASK = 0xc0000084
-	cr4UMIP  = 1 << 11
-	cr4SMEP  = 1 << 20
-	cr4SMAP  = 1 << 21
+
+	msrStarValue = layout.StarUser<<48 | layout.KernelCS<<32
+	msrMaskValue = 0x47700 // AC, NT, IOPL, DF, IF, TF
+
+	cr4UMIP = 1 << 11
+	cr4SMEP = 1 << 20
+	cr4SMAP = 1 << 21
 )
 
 // Offsets in hvm_start_info, from Xen's public/arch-x86/hvm/start_info.h.
@@ -80,18 +90,17 @@ func kernelStart() *thread {
 
 	runtimeEntry, syscallEntry, idle, runtimeEnd, traps := entryPoints()
 	for i := range len(vectors) {
-		kernelGate(int(vectors[i]), traps[i])
+		kernelGate(&idt, int(vectors[i]), traps[i])
 	}
 	var gdtr, idtr [10]byte
 	kernelTableRegister(&gdtr, 8*8, layout.DirectMap+layout.GDTPhys)
 	kernelTableRegister(&idtr, uint64(unsafe.Sizeof(idt)), uint64(uintptr(unsafe.Pointer(&idt))))
 	// No map of ports that ring 3 may use: it would start behind the end of the segment.
-	const portMap = 102
-	taskState[portMap] = byte(unsafe.Sizeof(taskState))
+	taskState[taskPortMap] = byte(unsafe.Sizeof(taskState))
 	cpu.LoadTables(&gdtr, &idtr, layout.TaskSel)
-	cpu.WriteMSR(msrSTAR, layout.StarUser<<48|layout.KernelCS<<32)
+	cpu.WriteMSR(msrSTAR, msrStarValue)
 	cpu.WriteMSR(msrLSTAR, syscallEntry)
-	cpu.WriteMSR(msrFMASK, 0x47700) // AC, NT, IOPL, DF, IF, TF
+	cpu.WriteMSR(msrFMASK, msrMaskValue)
 	_, _, features, _ := cpu.CPUID(1, 0)
 	hasRDRAND = features&(1<<30) != 0
 	randState = entryTSC
@@ -338,13 +347,13 @@ func kernelTableRegister(r *[10]byte, size, addr uint64) {
 
 // kernelGate makes an interrupt gate. Machine check, NMI and double fault use the same stack as all others: none of them is
 // survived.
-func kernelGate(vector int, addr uint64) {
+func kernelGate(table *[256][2]uint64, vector int, addr uint64) {
 	const present, interrupt, ist, user = 1 << 47, 14 << 40, 1 << 32, 3 << 45
 	g := addr&0xffff | layout.KernelCS<<16 | ist | interrupt | present | (addr>>16&0xffff)<<48
 	if vector == 3 || vector == 4 {
 		g |= user // INT3 and INTO are instructions for programs
 	}
-	idt[vector&255] = [2]uint64{g, addr >> 32}
+	table[vector&255] = [2]uint64{g, addr >> 32}
 }
 
 // kernelLoad reads 8 bytes of physical memory.

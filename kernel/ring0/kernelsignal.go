@@ -5,6 +5,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
+	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 )
 
@@ -199,6 +200,9 @@ func kernelTrap(t *thread) *thread {
 	case VectorDevice:
 		kernelDevice()
 		return kernelAfterInterrupt(t)
+	case vectorDone:
+		kernelBack()
+		return kernelAfterInterrupt(t)
 	case vectorSpurious:
 	case 0:
 		const intDivide = 1
@@ -233,6 +237,9 @@ func kernelUserInterrupt(c *Context) bool {
 		return sliceExpired
 	case VectorDevice:
 		kernelDevice()
+	case vectorDone:
+		cpu.Store32(apicEOI, 0)
+		return true
 	}
 	return false
 }

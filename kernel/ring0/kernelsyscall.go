@@ -15,6 +15,12 @@ const (
 	sysSlice  = 0x1002
 	sysNotify = 0x1003
 	sysMemory = 0x1004
+	sysCPUs   = 0x1005
+	sysGive   = 0x1006
+	sysKick   = 0x1007
+	sysFlush  = mem.SysFlush
+
+	sysCPUFault = 0x1008
 
 	sysCalibrate = 0x1020
 	sysClockPage = 0x1021
@@ -101,7 +107,7 @@ func kernelSyscall(t *thread) *thread {
 	case sysNotify:
 		return kernelNotify(t, f.RDI, uint32(f.RSI))
 	case sysSlice:
-		sliceEnd, sliceExpired = f.RDI, false
+		sliceEnd, sliceExpired = f.RDI, cpusDone != 0
 		kernelArm()
 	case sysCalibrate:
 		kernelNanotime()
@@ -191,6 +197,16 @@ func kernelSyscall(t *thread) *thread {
 	case sysEpollPwait:
 		return kernelEpoll(t)
 	case sysMprotect, sysMincore, sysClose:
+	case sysCPUs:
+		f.RAX = kernelCPUs(f.RDI)
+	case sysGive:
+		kernelGive(f.RDI, f.RSI)
+	case sysKick:
+		kernelKick(f.RDI)
+	case sysFlush:
+		kernelFlush()
+	case sysCPUFault:
+		kernelCPUFault(f.RDI)
 	case sysMemory:
 		kernelOutOfMemory()
 	case sysEnd:
@@ -244,6 +260,7 @@ func kernelUnmapRange(addr, size uint64) {
 		va += mem.PageSize
 	}
 	mem.KernelPrune(addr, addr+size)
+	kernelFlush()
 }
 
 // kernelWritable reports whether kernel context may access the eight bytes at an address of ordinary Go; memory that is

@@ -49,8 +49,8 @@ func kernelWake(t *thread, result uint64) {
 }
 
 func kernelIdle(t *thread, deadline uint64) *thread {
-	if irqPending {
-		irqPending = false
+	if irqPending || cpuPending && !quiet {
+		irqPending, cpuPending = false, false
 		return t
 	}
 	t.irq = true

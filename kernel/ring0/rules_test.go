@@ -64,7 +64,7 @@ var (
 	callLine  = regexp.MustCompile(`\t(?:CALL|JMP)\t(\S+?)\(SB\)`)
 	indirect  = regexp.MustCompile(`\tCALL\t[^\t]*$`)
 	roots     = []string{"kernelStart", "kernelSyscall", "kernelTrap", "kernelUserInterrupt"}
-	assembled = []string{"ring0.mark", "ring0.kernelCR2", "ring0.entryPoints", "ring0.setRuntimeClock"}
+	assembled = []string{"ring0.mark", "ring0.kernelCR2", "ring0.entryPoints", "ring0.cpuPoints", "ring0.setRuntimeClock"}
 	// Leaves: they touch neither g nor m. The stack check of a prologue never fails on the fake g.
 	leaves = []string{"runtime.memmove", "runtime.memclrNoHeapPointers", "runtime.duffzero", "runtime.duffcopy", "runtime.morestack_noctxt"}
 	// After a fault that ends the machine, the names of functions are worth a risk.

@@ -19,7 +19,6 @@ import (
 )
 
 func main() {
-	ring0.EnableAVX()
 	for _, c := range []struct {
 		name string
 		run  func() error
@@ -43,7 +42,11 @@ func main() {
 		{"floating-point", floatingPoint},
 		{"bss", bss},
 		{"ram", ram},
+		{"cpus", cpus},
 	} {
+		if ring0.CPUs() > 1 && c.name != "cpus" {
+			continue // time is the host's then, and much of this is about time
+		}
 		if err := c.run(); err != nil {
 			println("FAILED", c.name, err.Error())
 		} else {
@@ -384,5 +387,5 @@ func floatingPoint() error {
 	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall || c.RBX != 0x1122334455667788 || uint32(c.R12) != 0x3f80 {
 		return fmt.Errorf("trap %d, XMM7 %#x, MXCSR %#x", trap, c.RBX, c.R12)
 	}
-	return avx()
+	return nil
 }
