@@ -53,7 +53,7 @@ func (p *process) clone(t *thread, flags, stack, parentTID, childTID, tls uint64
 		ctx.FSBase = tls
 	}
 	n := p.newThread(ctx)
-	n.noNewPrivs = t.noNewPrivs
+	n.noNewPrivs, n.caps = t.noNewPrivs, t.caps
 	n.mask, n.name, n.policy, n.priority, n.nice, n.timerSlack = t.mask, t.name, t.policy, t.priority, t.nice, t.timerSlack
 	if flags&cloneParentSettid != 0 {
 		p.mm.put32(parentTID, uint32(n.tid))
@@ -237,12 +237,13 @@ const (
 	rlimitStack      = 3
 	rlimitCore       = 4
 	rlimitNofile     = 7
+	rlimitMemlock    = 8
 	rlimitSigpending = 11
 	numRlimits       = 16
 )
 
-// setLimits sets the limits that a program begins with. Of those that it sets itself only those of pending signals and of the stack
-// have an effect; that of files stays as it is.
+// setLimits sets the limits that a program begins with. Of those that it sets itself only those of pending signals, of the stack
+// and, without CAP_IPC_LOCK, of locked memory have an effect; that of files stays as it is.
 func (p *process) setLimits() {
 	for i := range p.limits {
 		p.limits[i] = [2]uint64{^uint64(0), ^uint64(0)}

@@ -24,7 +24,8 @@ type memory struct {
 	pages uint64 // present
 	short bool   // a page could not be had: the program is killed when the call is over
 
-	stack uint64 // RLIMIT_STACK
+	stack  uint64 // RLIMIT_STACK
+	future uint32 // areaLocked, areaLazy: what new areas begin with, after mlockall
 }
 
 // sigSegv and the other signals a fault ends in, with their codes.
@@ -84,8 +85,7 @@ func (m *memory) area(va uint64) *area {
 	if below := m.areas.before(a.start); below != nil && below.kind&areaGrows == 0 && below.kind&protMask != 0 && va-below.end < growthGap {
 		return nil
 	}
-	a.start = va
-	m.areas.refresh(a)
+	m.areas.grow(a, va)
 	return a
 }
 
@@ -99,12 +99,12 @@ func (m *memory) touch(va uint64, access uint32) fault {
 	return f
 }
 
-// unmapFiles takes the pages of files, but for the program's own copies, out of the address space, so that the caches may drop them;
+// unmapFiles takes the pages of files, but for the program's own copies and those that are locked, out of the address space, so that the caches may drop them;
 // the program's next access maps them again. It reports whether there were any.
 func (m *memory) unmapFiles() bool {
 	before := m.pages
 	for a := m.areas.at(0); a != nil; a = m.areas.at(a.end) {
-		if a.file == nil {
+		if a.file == nil || a.kind&areaLocked != 0 {
 			continue
 		}
 		for va := a.start; ; va += pageSize {

@@ -17,6 +17,7 @@ const (
 	mapGrowsDown      = 0x100
 	mapLocked         = 0x2000
 	mapPopulate       = 0x8000
+	mapNonblock       = 0x10000
 	mapFixedNoReplace = 0x100000
 	mapLegacy         = 0x40ff973 // what MAP_SHARED_VALIDATE knows
 
@@ -48,7 +49,7 @@ func (m *memory) place(hint, size, flags uint64) uint64 {
 	return 0
 }
 
-func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
+func (p *process) mmap(t *thread, addr, size, prot, flags, fd, off uint64) int64 {
 	m := &p.mm
 	if off%pageSize != 0 || size == 0 {
 		return -int64(vfs.EINVAL)
@@ -60,9 +61,15 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 	if bothWX(prot) {
 		return -int64(vfs.EACCES)
 	}
-	a := area{kind: uint32(prot) & protMask}
+	a := area{kind: uint32(prot)&protMask | m.future}
 	if flags&mapLocked != 0 {
 		a.kind |= areaLocked
+		if p.lockLimit(t) == 0 {
+			return -int64(vfs.EPERM)
+		}
+	}
+	if a.kind&areaLocked != 0 && m.areas.locked+size > p.lockLimit(t) {
+		return -int64(vfs.EAGAIN)
 	}
 	switch flags & mapTypeMask {
 	case mapPrivate:
@@ -140,8 +147,8 @@ func (p *process) mmap(addr, size, prot, flags, fd, off uint64) int64 {
 		a.file = f
 	}
 	m.areas.add(a)
-	if flags&(mapPopulate|mapLocked) != 0 && prot&protMask != 0 {
-		p.populate(a.start, a.end)
+	if a.kind&areaLocked != 0 || flags&(mapPopulate|mapNonblock) == mapPopulate {
+		p.populateNew(a.start, a.end)
 	}
 	return int64(a.start)
 }
@@ -152,21 +159,7 @@ func isZeroDevice(f *vfs.File) bool {
 	return a.Rdev == 1<<8|5
 }
 
-// populate brings pages in, for writing where that is allowed and makes a copy, as far as memory goes.
-func (p *process) populate(start, end uint64) fault {
-	for va := start; va < end; va += pageSize {
-		access := uint32(protRead)
-		if a := p.mm.areas.find(va); a != nil && a.kind&(protWrite|areaShared) == protWrite {
-			access = protWrite
-		}
-		if f := p.mm.touch(va, access); f.sig != 0 {
-			return f
-		}
-	}
-	return fault{}
-}
-
-// span checks the arguments of a call on a range of pages.
+// pageRange checks the arguments of a call on a range of pages.
 func pageRange(addr, size uint64) (end uint64, err vfs.Errno) {
 	if addr%pageSize != 0 {
 		return 0, vfs.EINVAL
@@ -230,11 +223,14 @@ func (p *process) mprotect(addr, size, prot uint64) int64 {
 	}
 	if addr < stop {
 		m.protect(addr, stop, uint32(prot)&protMask)
+		if prot&protWrite != 0 {
+			p.populateLocked(addr, stop)
+		}
 	}
 	return -int64(err)
 }
 
-func (p *process) brkTo(addr uint64) int64 {
+func (p *process) brkTo(t *thread, addr uint64) int64 {
 	m := &p.mm
 	b := &m.brk
 	if addr < b.start || addr > mapTop {
@@ -243,10 +239,11 @@ func (p *process) brkTo(addr uint64) int64 {
 	old, end := pageUp(b.end), pageUp(addr)
 	switch {
 	case end > old:
-		if !m.areas.room(old, end+pageSize) || m.areas.n >= maxAreas {
+		if !m.areas.room(old, end+pageSize) || m.areas.n >= maxAreas || m.future != 0 && m.areas.locked+end-old > p.lockLimit(t) {
 			return int64(b.end)
 		}
-		m.areas.add(area{start: old, end: end, kind: protRead | protWrite | areaHeap})
+		m.areas.add(area{start: old, end: end, kind: protRead | protWrite | areaHeap | m.future})
+		p.populateLocked(old, end)
 	case end < old:
 		m.unmap(end, old)
 	}
@@ -254,7 +251,7 @@ func (p *process) brkTo(addr uint64) int64 {
 	return int64(addr)
 }
 
-func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
+func (p *process) mremap(t *thread, addr, oldSize, newSize, flags, to uint64) int64 {
 	m := &p.mm
 	stays := flags&remapDontUnmap != 0 // what is moved leaves an empty area behind
 	if flags&^uint64(remapMayMove|remapFixed|remapDontUnmap) != 0 || addr%pageSize != 0 || newSize == 0 ||
@@ -277,6 +274,9 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 	if twin && a.kind&areaShared == 0 {
 		return -int64(vfs.EINVAL)
 	}
+	if a.kind&areaLocked != 0 && newSize > oldSize && m.areas.locked+newSize-oldSize > p.lockLimit(t) {
+		return -int64(vfs.EAGAIN)
+	}
 	if flags&remapFixed == 0 {
 		if stays || twin {
 		} else if newSize <= oldSize {
@@ -292,6 +292,7 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 			}
 			b.start, b.end = end, addr+newSize
 			m.areas.add(b)
+			p.populateLocked(end, addr+newSize)
 			return int64(addr)
 		}
 		if flags&remapMayMove == 0 {
@@ -336,11 +337,12 @@ func (p *process) mremap(addr, oldSize, newSize, flags, to uint64) int64 {
 		va = at + pageSize
 	}
 	if stays {
-		m.areas.change(addr, end, areaLocked, 0)
+		m.areas.change(addr, end, areaLocked|areaLazy, 0)
 		return int64(to)
 	}
 	m.areas.remove(addr, end)
 	m.prune(addr, end)
+	p.populateLocked(to+oldSize, to+newSize)
 	return int64(to)
 }
 
@@ -440,46 +442,6 @@ func (p *process) mincore(addr, size, vec uint64) int64 {
 			return -int64(vfs.EFAULT)
 		}
 		vec++
-	}
-	return 0
-}
-
-// mlock and its relatives: nothing is ever swapped, so a lock is that pages are there and stay.
-func (p *process) mlock(addr, size, flags uint64, lock bool) int64 {
-	const onFault = 1
-	if flags&^uint64(onFault) != 0 {
-		return -int64(vfs.EINVAL)
-	}
-	size = pageUp(size + addr%pageSize)
-	addr = pageDown(addr)
-	if addr+size < addr {
-		return -int64(vfs.EINVAL)
-	}
-	m := &p.mm
-	end := addr + size
-	if addr < userEnd && addr < end {
-		bits := uint32(0)
-		if lock {
-			bits = areaLocked
-		}
-		stop := m.areas.hole(addr, min(end, userEnd))
-		m.areas.change(addr, stop, areaLocked, bits)
-		if stop != end {
-			return -int64(vfs.ENOMEM)
-		}
-	} else if addr != end {
-		return -int64(vfs.ENOMEM)
-	}
-	if lock && flags == 0 && p.populate(addr, end).sig != 0 {
-		return -int64(vfs.ENOMEM)
-	}
-	return 0
-}
-
-func mlockall(flags uint64) int64 {
-	const current, future, onFault = 1, 2, 4
-	if flags&^uint64(current|future|onFault) != 0 || flags&^uint64(onFault) == 0 {
-		return -int64(vfs.EINVAL)
 	}
 	return 0
 }

@@ -59,7 +59,9 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 		t.Str("\nState:\tR (running)\nTgid:\t1\nNgid:\t0\nPid:\t1\nPPid:\t0\nTracerPid:\t0\n")
 		t.Str("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t").Dec(uint64(len(p.files)))
 		t.Str("\nVmSize:\t").DecPad(size*pageSize/1024, 8).Str(" kB\nVmRSS:\t").DecPad(resident*pageSize/1024, 8)
-		t.Str(" kB\nThreads:\t").Dec(uint64(p.numTh)).Str("\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n")
+		t.Str(" kB\nVmLck:\t").DecPad(p.mm.areas.locked/1024, 8)
+		t.Str(" kB\nThreads:\t").Dec(uint64(p.numTh)).Str("\nCapInh:\t").Hex(p.leader.caps.inheritable, 16).Str("\nCapPrm:\t").Hex(p.leader.caps.permitted, 16).
+			Str("\nCapEff:\t").Hex(p.leader.caps.effective, 16).Str("\nCapBnd:\t").Hex(capAll, 16).Str("\nCapAmb:\t").Hex(0, 16).Str("\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n")
 	}
 }
 

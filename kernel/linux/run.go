@@ -161,6 +161,7 @@ func (p *process) start(cwd string) {
 	copy(p.name[:len(p.name)-1], base)
 	t := p.newThread(ring0.NewContext())
 	t.ctx.RIP, t.ctx.RSP = entry, sp
+	t.caps = capabilities{effective: capAll, permitted: capAll}
 	p.run.push(t)
 	ring0.Mark(abi.MarkApp)
 }

@@ -75,13 +75,13 @@ func (p *process) call(t *thread) int64 {
 	case 8: // lseek
 		return p.lseek(a, b, d)
 	case 9: // mmap
-		return p.mmap(a, b, d, e, f, g)
+		return p.mmap(t, a, b, d, e, f, g)
 	case 10: // mprotect
 		return p.mprotect(a, b, d)
 	case 11: // munmap
 		return p.munmap(a, b)
 	case 12: // brk
-		return p.brkTo(a)
+		return p.brkTo(t, a)
 	case 13: // rt_sigaction
 		return p.rtSigaction(a, b, d, e)
 	case 14: // rt_sigprocmask
@@ -120,7 +120,7 @@ func (p *process) call(t *thread) int64 {
 		}
 		return 0
 	case 25: // mremap
-		return p.mremap(a, b, d, e, f)
+		return p.mremap(t, a, b, d, e, f)
 	case 26: // msync
 		return p.msync(a, b, d)
 	case 27: // mincore
@@ -260,6 +260,10 @@ func (p *process) call(t *thread) int64 {
 			return neg(vfs.ESRCH)
 		}
 		return thePID
+	case 125: // capget
+		return p.capget(t, a, b)
+	case 126: // capset
+		return p.capset(t, a, b)
 	case 127: // rt_sigpending
 		return p.rtSigpending(t, a, b)
 	case 128: // rt_sigtimedwait
@@ -303,14 +307,16 @@ func (p *process) call(t *thread) int64 {
 	case 148: // sched_rr_get_interval
 		return p.schedInterval(t, a, b)
 	case 149: // mlock
-		return p.mlock(a, b, 0, true)
+		return p.mlock(t, a, b, 0)
 	case 150: // munlock
-		return p.mlock(a, b, 0, false)
+		return p.munlock(a, b)
 	case 325: // mlock2
-		return p.mlock(a, b, d, true)
+		return p.mlock(t, a, b, d)
 	case 151: // mlockall
-		return mlockall(a)
-	case 152, 162: // munlockall, sync
+		return p.mlockall(t, a)
+	case 152: // munlockall
+		return p.munlockall()
+	case 162: // sync
 		return 0
 	case 157: // prctl
 		return p.prctl(t, a, b, d)

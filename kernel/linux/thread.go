@@ -56,6 +56,7 @@ type thread struct {
 	altStack       altStack
 	clearTID       uint64
 	robustList     uint64
+	caps           capabilities
 	name           [16]byte
 	noNewPrivs     bool
 	remaining      uint64 // address where the time that is left goes when a signal comes, 0 for none

@@ -21,6 +21,7 @@ const (
 	areaStack  = 32
 	areaGrows  = 64  // downwards, as what is below it is touched
 	areaLocked = 128 // mlock'ed. Its pages are as any, since none is ever swapped, but may not be dropped
+	areaLazy   = 256 // locked, but pages still come as they are touched: MLOCK_ONFAULT
 	protMask   = protRead | protWrite | protExec
 )
 
@@ -48,6 +49,14 @@ func (a *area) low() uint64 {
 	return a.start
 }
 
+// lockedBytes returns the area's size if it is locked.
+func (a *area) lockedBytes() uint64 {
+	if a.kind&areaLocked != 0 {
+		return a.end - a.start
+	}
+	return 0
+}
+
 // page returns the number of the file's page at va.
 func (a *area) page(va uint64) uint64 { return (a.off + va - a.start) / pageSize }
 
@@ -67,6 +76,8 @@ type areas struct {
 	kept  int      // how many those are
 	few   [24]area // as many as a small program has
 	taken int      // how many of them were ever used
+
+	locked uint64 // bytes in those that are
 }
 
 // maxSpare is how many areas that are gone are kept for the next ones, so that a program that maps and unmaps makes no garbage.
@@ -196,6 +207,14 @@ func (l *areas) without(t *area, start, end uint64) *area {
 	return joined(left, a, right)
 }
 
+// grow makes a begin at start, below where it did.
+func (l *areas) grow(a *area, start uint64) {
+	l.locked -= a.lockedBytes()
+	a.start = start
+	l.locked += a.lockedBytes()
+	l.refresh(a)
+}
+
 // refresh is called when a's bounds are others, in the same order among the areas.
 func (l *areas) refresh(a *area) { l.root.refresh(a) }
 
@@ -229,6 +248,7 @@ func (l *areas) insert(a *area) {
 // drop gives back what an area holds that is in the tree no longer.
 func (l *areas) drop(a *area) {
 	l.n--
+	l.locked -= a.lockedBytes()
 	if a.file != nil {
 		a.file.Release()
 	}
@@ -357,6 +377,7 @@ func (l *areas) split(va uint64) {
 
 // add inserts a, whose range must be free, and takes over its reference to the file.
 func (l *areas) add(a area) {
+	l.locked += a.lockedBytes()
 	prev, next := l.before(a.start), l.at(a.start)
 	if prev == nil || !prev.joins(&a) {
 		if next == nil || !a.joins(next) {
@@ -384,6 +405,7 @@ func (l *areas) remove(start, end uint64) {
 // append makes next, which a joins, part of a, whose bounds then are others.
 func (l *areas) append(a, next *area) {
 	end := next.end
+	l.locked += next.lockedBytes() // which discard takes off
 	l.discard(next.start, end)
 	a.end = end
 }
@@ -397,7 +419,9 @@ func (l *areas) change(start, end uint64, mask, bits uint32) {
 	l.split(end)
 	a := l.within(start, end)
 	for b := a; b != nil; b = l.within(b.end, end) {
+		l.locked -= b.lockedBytes()
 		b.kind = b.kind&^mask | bits
+		l.locked += b.lockedBytes()
 	}
 	if a == nil {
 		return

@@ -1,8 +1,8 @@
 // What a program must not get away with: contexts, stacks and bases that are not its own, and calls that would keep the kernel busy
 // for ever. Each is refused, or hurts the program alone.
 #include "check.h"
+#include <errno.h>
 #include <fcntl.h>
-
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -189,7 +189,11 @@ static void sizes(void) {
 		check("sizes", call(SYS_mincore, (long)p, huge, (long)two, 0, 0) == -EFAULT);
 		check("sizes", !madvise(p, huge, MADV_DONTNEED) && p[huge / 3] == 0);
 		check("sizes", msync(p, huge, MS_SYNC) <= 0);
+		check("sizes", mlock(p, huge) < 0 && errno == ENOMEM && mlockall(MCL_CURRENT) < 0 && errno == ENOMEM); // before the first page
+		check("sizes", !call(SYS_mlock2, (long)p, huge, 1, 0, 0) && !munlock(p, huge));
 		check("sizes", !munmap(p, huge));
+		p = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_LOCKED | MAP_POPULATE, -1, 0);
+		check("sizes", p == MAP_FAILED || !munmap(p, huge));
 	}
 	ok("sizes");
 }
