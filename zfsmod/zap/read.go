@@ -160,6 +160,10 @@ func open(b Blocks, head []byte) (t table, err error) {
 	if kind(head) != blockHeader || binary.LittleEndian.Uint64(head[8:]) != magicFat {
 		return t, damaged("its first block starts with %x", kind(head))
 	}
+	// Its fields end at byte 88; the smallest block of ZFS has 512.
+	if len(head) < 512 {
+		return t, damaged("its first block has %d bytes", len(head))
+	}
 	t = table{b: b, head: head, external: binary.LittleEndian.Uint64(head[16:])}
 	shift := binary.LittleEndian.Uint64(head[32:])
 	if shift > hashBits || t.external == 0 && len(head)/2>>3 < 1<<shift {

@@ -208,6 +208,8 @@ func FuzzRead(f *testing.F) {
 	f.Add(b[:2*BlockSize], 100, byte(3))
 	small, _, _ := Build([]Entry{Number("a", 1)}, 5)
 	f.Add(small, 64, byte(1))
+	f.Add(b[:70], 0, byte(0))
+	f.Add(b[:70], 32, b[32])
 	f.Fuzz(func(t *testing.T, p []byte, at int, x byte) {
 		if len(p) == 0 || len(p) > 8*BlockSize {
 			return
