@@ -37,9 +37,11 @@ func TestGoClock(t *testing.T) {
 func TestFrames(t *testing.T) {
 	dir := t.TempDir()
 	compileC(t, 0, "frames", filepath.Join(dir, "frames"))
-	e := boot(t, vmSpec{dir: dir, args: []string{"/frames"}})
-	if e.how != abi.EndExited || e.code != 0 || strings.Join(okLines(e.console), " ") != "frames" {
-		t.Error(e)
+	for _, cpu := range []string{"", "max"} { // without and with extended state
+		e := boot(t, vmSpec{dir: dir, args: []string{"/frames"}, cpu: cpu})
+		if e.how != abi.EndExited || e.code != 0 || strings.Join(okLines(e.console), " ") != "frames" {
+			t.Error(e)
+		}
 	}
 }
 

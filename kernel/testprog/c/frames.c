@@ -50,7 +50,15 @@ int main(void) {
 		greg_t *g = u->uc_mcontext.gregs;
 		char *fx = page + 8192;
 		for (int k = 0; k < 64; k++) ((uint64_t *)fx)[k] = rnd();
-		if (rnd() & 1) *(uint32_t *)(fx + 24) = 0x1f80;
+		if (rnd() & 3) *(uint32_t *)(fx + 24) = 0x1f80;
+		if (rnd() & 3) { // an XSAVE image, which a CPU without AVX takes for nothing
+			uint32_t *sw = (uint32_t *)(fx + 464), size = rnd() & 3 ? 832 : rnd() % 1024;
+			sw[0] = 0x46505853, sw[1] = size + 4, sw[2] = rnd() & 3 ? 7 : rnd(), sw[4] = size;
+			*(uint32_t *)(fx + size) = 0x46505845;
+			uint64_t *header = (uint64_t *)(fx + 512);
+			header[0] = rnd() & 3 ? rnd() & 7 : rnd();
+			for (int k = 1; k < 8; k++) header[k] = rnd() % 16 ? 0 : rnd();
+		}
 		g[REG_RIP] = rnd() & 3 ? (greg_t)landed : (greg_t)odd();
 		g[REG_RSP] = rnd() & 3 ? (greg_t)(page + 4096 - 8) : (greg_t)odd();
 		g[REG_EFL] = rnd() & 1 ? 0x202 : rnd();
