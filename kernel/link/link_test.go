@@ -138,13 +138,39 @@ func TestPageTables(t *testing.T) {
 
 // TestTrampoline has binutils read the hand-encoded instructions back.
 func TestTrampoline(t *testing.T) {
-	low := lowSegment(0xffffffff80212345, 0, nil)
-	got := disassemble(t, "i386", low[:offLong]) + "\n" + disassemble(t, "i386:x86-64", low[offLong:len(trampoline)])
+	low := lowSegment(0xffffffff80212345, 0, []segment{{Virt: layout.KernelPhys, Phys: layout.KernelPhys, Size: 0x3000}})
+	got := disassemble(t, "i386", low[:offLong]) + "\n" + disassemble(t, "i386:x86-64", low[offLong:len(trampoline)]) +
+		"\n\n" + disassemble(t, "i386", low[offTooSmall:][:len(tooSmall)])
 	want := `cli
 cld
 rdtsc
 mov %eax,%esi
 mov %edx,%edi
+cmpl $0x336ec578,(%ebx)
+jne 0x55
+mov 0x28(%ebx),%eax
+mov 0x30(%ebx),%ecx
+xor %ebp,%ebp
+sub $0x1,%ecx
+jb 0x200
+cmpl $0x1,0x10(%eax)
+jne 0x50
+cmpl $0x0,0x4(%eax)
+jne 0x50
+mov (%eax),%edx
+cmp $0x200000,%edx
+ja 0x50
+add 0x8(%eax),%edx
+jb 0x55
+cmpl $0x0,0xc(%eax)
+jne 0x55
+cmp $0x203000,%edx
+jae 0x55
+cmp %ebp,%edx
+jb 0x50
+mov %edx,%ebp
+add $0x18,%eax
+jmp 0x18
 mov $0x104000,%eax
 mov %eax,%cr3
 mov $0x6a0,%eax
@@ -156,7 +182,7 @@ wrmsr
 mov $0x80010033,%eax
 mov %eax,%cr0
 lgdtl 0x100180
-ljmp $0x8,$0x10003c
+ljmp $0x8,$0x100089
 mov $0x10,%eax
 mov %eax,%ss
 xor %eax,%eax
@@ -165,9 +191,77 @@ mov %eax,%es
 mov %eax,%fs
 mov %eax,%gs
 movabs $0xffffffff80212345,%rax
-jmp *%rax`
+jmp *%rax
+
+mov $0x101000,%esp
+mov $0x3ff,%edx
+mov $0x5a,%al
+out %al,(%dx)
+in (%dx),%al
+cmp $0x5a,%al
+jne 0x53
+mov $0x100300,%esi
+xor %edx,%edx
+lods %ds:(%esi),%al
+mov $0x3,%dh
+mov %al,%dl
+lods %ds:(%esi),%al
+out %al,(%dx)
+cmp $0xfc,%dl
+jne 0x17
+call 0x76
+shr $0xa,%ebp
+mov %ebp,%eax
+mov $0xa,%ecx
+push $0x0
+xor %edx,%edx
+div %ecx
+add $0x30,%edx
+push %edx
+test %eax,%eax
+jne 0x36
+pop %eax
+test %eax,%eax
+je 0x4e
+call 0x82
+jmp 0x42
+call 0x76
+mov $0x3f0,%edx
+mov $0x6,%al
+out %al,(%dx)
+mov $0x4,%al
+out %al,(%dx)
+mov $0xc,%al
+out %al,(%dx)
+mov $0x501,%edx
+mov $0x7f,%al
+out %al,(%dx)
+mov $0xfe,%al
+out %al,$0x64
+push $0x0
+push $0x0
+lidtl (%esp)
+int3
+lods %ds:(%esi),%al
+test %al,%al
+je 0x9b
+call 0x82
+jmp 0x76
+mov %al,%ah
+mov $0x3fd,%edx
+mov $0x100000,%ecx
+in (%dx),%al
+test $0x20,%al
+loope 0x8e
+mov $0x3f8,%edx
+mov %ah,%al
+out %al,(%dx)
+ret`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if len(trampoline) > layout.GdtOff || len(tooSmall) > offSmallText-offTooSmall || len(smallText(maxKernelEnd)) > layout.NotesOff-offSmallText-256 {
+		t.Error("the code of the low segment does not fit into its places, or leaves less than 256 bytes for a stack")
 	}
 }
 

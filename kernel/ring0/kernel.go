@@ -224,14 +224,9 @@ func kernelMemory() {
 		kernelClaim(8, line, lineMost, abi.OwnLoader)
 	}
 
-	holdsImage := false
-	for i := range count {
+	for i := range count { // one of them holds the kernel, or the trampoline would have said so
 		start, end := kernelEntry(entries, i)
-		holdsImage = holdsImage || start <= layout.KernelPhys && end >= placed[2]
 		kernelAdd(start, min(end, directEnd), end)
-	}
-	if !holdsImage {
-		kernelDie("the machine has too little memory for the kernel (--memory)")
 	}
 	mem.KernelChoose()
 	// What lies beyond the direct map's first GiB needs page tables, which come from below it.

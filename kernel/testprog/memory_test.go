@@ -39,6 +39,24 @@ func TestMemoryAsLinux(t *testing.T) {
 	}
 }
 
+// A machine that is too small for the kernel itself says so, and how much there is and is needed.
+func TestTooSmall(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 2, "ending", filepath.Join(dir, "ending"))
+	for mib := int64(2); mib <= 5; mib++ {
+		e := boot(t, vmSpec{dir: dir, args: []string{"/ending", "return"}, memory: mib << 20})
+		var ends, need int64
+		_, err := fmt.Sscanf(e.console, "firstlight: out of memory: RAM ends at %d KiB, and the kernel alone takes it up to %d KiB. The program is not started: give the machine more --memory\n", &ends, &need)
+		const enomem = 12
+		switch fits := err != nil; {
+		case fits && (mib < 5 || e.how != abi.EndExited || e.code != 0):
+			t.Errorf("%d MiB: %v", mib, e)
+		case !fits && (ends != mib<<10 || need <= ends || need > 8<<10 || e.how != abi.EndNotStart || e.code != enomem || strings.Count(e.console, "\n") != 1):
+			t.Errorf("%d MiB: %v", mib, e)
+		}
+	}
+}
+
 // Every page of RAM has one owner, on machines of all sizes: at the start of a program, amid all kinds of use, with nothing left, at
 // the end. What page tables and lists show is what is counted, and the boot record tells the host the same.
 func TestOwners(t *testing.T) {

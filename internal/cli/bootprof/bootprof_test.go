@@ -485,6 +485,7 @@ func TestUsage(t *testing.T) {
 		{"qemu --kernel " + kernel + " -n -1", "no negative number"},
 		{"qemu --kernel " + kernel + " -n 0 --counting 0", "at least one boot"},
 		{"qemu --kernel " + kernel + " --timeout 0s", "--timeout"},
+		{"qemu --kernel " + kernel + " --memory 1M", "kernels begin at 1 MiB"},
 		{"qemu --kernel " + kernel + " --memory 1025K", "whole MiB"},
 		{"qemu --kernel " + kernel + " --memory lots", "no size"},
 		{"qemu --kernel " + kernel + " --machine x", "microvm, q35 or pc"},

@@ -59,6 +59,9 @@ func (m *machineFlags) config(hints image.Machine) (qemu.Config, error) {
 		Machine:     qemu.Machine(first(m.machine, hints.Type, string(qemu.MicroVM))),
 		MemoryBytes: int64(first(m.memory, appconfig.Size(hints.MemoryBytes), qemu.DefaultMemory)),
 	}
+	if c.MemoryBytes == 1<<20 {
+		return qemu.Config{}, usagef("--memory 1M: kernels begin at 1 MiB, and the machine spins without one: want at least 2M")
+	}
 	usual := qemu.SeaBIOS
 	if c.Machine == qemu.MicroVM {
 		usual = qemu.QBoot
