@@ -78,7 +78,7 @@ func (q *queue) remove(t *thread) {
 
 // loop runs the threads. It ends only with the machine.
 func (p *process) loop() {
-	p.others = runtime.NumGoroutine() > 1
+	p.noteOthers()
 	p.stamp = ring0.Ticks()
 	for {
 		t := p.choose()
@@ -180,7 +180,7 @@ func (p *process) runThread(t *thread) {
 			p.syscall(t)
 		case ring0.TrapTimeslice:
 			p.look, p.interrupted = true, true
-			if p.others = runtime.NumGoroutine() > 1; p.others {
+			if p.noteOthers(); p.others {
 				runtime.Gosched()
 			}
 		default:
@@ -192,8 +192,14 @@ func (p *process) runThread(t *thread) {
 // yield lets the kernel's other goroutines run.
 func (p *process) yield() {
 	runtime.Gosched()
+	p.noteOthers()
+}
+
+// noteOthers looks whether the kernel has goroutines besides this one.
+func (p *process) noteOthers() {
 	if others := runtime.NumGoroutine() > 1; others != p.others {
 		p.others, p.look = others, true
+		ring0.Share(others)
 	}
 }
 

@@ -242,7 +242,8 @@ func ShareClock(page mem.Frame) {
 	syscall(sysClockPage, uint64(page), 0)
 }
 
-// kernelArm sets the timer for the earliest deadline of any thread and of the slice; the monitor's naps do not count.
+// kernelArm sets the timer for the earliest deadline of any thread and of the slice; the monitor's naps count only while a thread
+// runs beside which goroutines want to.
 func kernelArm() {
 	next := sliceEnd
 	for i := range numThreads {
@@ -250,6 +251,9 @@ func kernelArm() {
 		if t.state == waiting && t.deadline != 0 && (next == 0 || t.deadline < next) && (t.id != monitorID || t.futex != 0) {
 			next = t.deadline
 		}
+	}
+	if shared {
+		next = kernelNapEnd(next)
 	}
 	if quiet {
 		next = 0
@@ -278,6 +282,20 @@ func kernelArm() {
 	}
 	kernelMode(mode)
 	kernelStarted(uint32(wait))
+}
+
+// kernelNapEnd returns the end of the monitor's nap if that comes before next, and a thread runs.
+func kernelNapEnd(next uint64) uint64 {
+	m := &threads[monitorID-1]
+	if m.state != waiting || m.deadline == 0 || next != 0 && next <= m.deadline {
+		return next
+	}
+	for i := range numThreads {
+		if threads[i%maxThreads].state == runnable {
+			return m.deadline
+		}
+	}
+	return next
 }
 
 // armedFor is the deadline that the timer is set for, 0 for none. A deadline further off than the timer counts fires early and is

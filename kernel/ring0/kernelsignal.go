@@ -226,7 +226,7 @@ func kernelAfterInterrupt(t *thread) *thread {
 	if t == &idleThread {
 		return kernelSchedule()
 	}
-	return kernelSignals(t)
+	return kernelSignals(kernelMonitor(t))
 }
 
 // kernelUserInterrupt serves an interrupt that came while ring 3 ran and returns whether ring 3 is to be left.
@@ -234,7 +234,7 @@ func kernelUserInterrupt(c *Context) bool {
 	switch c.Vector {
 	case vectorTimer:
 		kernelTimer()
-		return sliceExpired
+		return sliceExpired || shared && threads[monitorID-1].state == runnable
 	case VectorDevice:
 		kernelDevice()
 	case vectorDone:

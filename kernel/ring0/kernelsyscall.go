@@ -21,6 +21,7 @@ const (
 	sysFlush  = mem.SysFlush
 
 	sysCPUFault = 0x1008
+	sysShare    = 0x1009
 
 	sysCalibrate = 0x1020
 	sysClockPage = 0x1021
@@ -109,6 +110,9 @@ func kernelSyscall(t *thread) *thread {
 	case sysSlice:
 		sliceEnd, sliceExpired = f.RDI, cpusDone != 0
 		kernelArm()
+	case sysShare:
+		kernelShare(f.RDI != 0)
+		t = kernelMonitor(t)
 	case sysCalibrate:
 		kernelNanotime()
 	case sysClockPage:

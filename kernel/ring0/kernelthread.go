@@ -9,11 +9,14 @@ import (
 // kernelSchedule returns the thread to run: the next runnable one in turn, the monitor when no other can and its nap is
 // over, or the idle thread.
 func kernelSchedule() *thread {
+	if shared { // the monitor's nap ends although another runs
+		kernelArm()
+	}
 	start := kernelIndex()
 	var monitor *thread
 	for i := range numThreads {
 		t := &threads[(start+1+i)%numThreads%maxThreads]
-		if t.id == monitorID {
+		if t.id == monitorID && !shared {
 			monitor = t
 		} else if t.state == runnable {
 			return kernelSignals(t)
@@ -72,12 +75,40 @@ func kernelTimespec(addr uint64) uint64 {
 // not block here, and to preempt goroutines, which there are hardly any of.
 const monitorNap = 20e6
 
+// sharedNap is that while goroutines share ring 0: the monitor preempts one that it has seen run for 10 ms.
+const sharedNap = 10e6
+
+// shared says that ring 0 has goroutines that want their turn from each other; see Share.
+var shared bool
+
 func kernelNanosleep(t *thread) *thread {
 	nanos := kernelTimespec(t.frame.RDI)
-	if t.id == monitorID {
+	switch {
+	case t.id != monitorID:
+	case shared:
+		nanos = max(nanos, sharedNap)
+	default:
 		nanos = max(nanos, monitorNap)
 	}
 	return kernelWait(t, kernelNanotime()+nanos, 0)
+}
+
+// kernelShare sets shared. A nap that the monitor began before ends as one of the others.
+func kernelShare(on bool) {
+	shared = on
+	m := &threads[monitorID-1]
+	if on && m.state == waiting && m.futex == 0 {
+		m.deadline = min(m.deadline, kernelNanotime()+sharedNap)
+	}
+	kernelArm()
+}
+
+// kernelMonitor returns the monitor if its nap has ended, or somebody woke it, and goroutines share ring 0; else t, which goes on later.
+func kernelMonitor(t *thread) *thread {
+	if m := &threads[monitorID-1]; shared && m.state == runnable {
+		return m
+	}
+	return t
 }
 
 func kernelFutex(t *thread) *thread {
@@ -105,6 +136,7 @@ func kernelFutex(t *thread) *thread {
 			}
 		}
 		f.RAX = woken
+		t = kernelMonitor(t)
 	default:
 		f.RAX = eNOSYS
 	}

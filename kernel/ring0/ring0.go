@@ -13,7 +13,8 @@
 //
 // The Go runtime's Ms are threads, switched in kernel context only: when one blocks in futex, nanosleep or epoll_pwait, or
 // ends. There is no time slice between them, because the kernel's ordinary Go is one event loop on one P. The runtime's
-// monitor (sysmon, the first thread that the runtime makes) runs when every other thread waits, and never by a timer.
+// monitor (sysmon, the first thread that the runtime makes) runs when every other thread waits and, while goroutines share ring 0
+// (see Share), by the timer.
 package ring0
 
 import (
@@ -89,7 +90,22 @@ func Enter(c *Context, deadline uint64) int {
 		syscall(sysSlice, deadline, 0)
 	}
 	c.CS, c.SS = userCS, userSS
-	return enter(c)
+	trap := enter(c)
+	if trap == TrapTimeslice && shared {
+		syscall(sysYield, 0, 0) // it may be for the monitor
+	}
+	return trap
+}
+
+// Share says whether ring 0 has goroutines that want their turn from each other. Then the runtime's monitor runs every 10 ms or so while
+// any of them does, and has those preempted that do not make way by themselves; else it runs only when all others wait, and no timer
+// interrupts for it.
+func Share(on bool) {
+	flag := uint64(0)
+	if on {
+		flag = 1
+	}
+	syscall(sysShare, flag, 0)
 }
 
 func enter(c *Context) int

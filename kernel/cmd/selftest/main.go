@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -34,6 +35,7 @@ func main() {
 		{"idle", idle},
 		{"ring3", ring3},
 		{"turns", turns},
+		{"loops", loops},
 		{"two-spaces", twoSpaces},
 		{"isolation", isolation},
 		{"page-tables", pageTables},
@@ -351,6 +353,64 @@ func turns() error {
 			}
 		}
 	}
+}
+
+// loops has goroutines that never make way by themselves: others and timers get their turn all the same.
+func loops() error {
+	ring0.Share(true)
+	defer ring0.Share(false)
+	const spinners = 3
+	var stop atomic.Bool
+	var ended sync.WaitGroup
+	var turns [spinners]uint64
+	for i := range spinners {
+		ended.Go(func() {
+			for !stop.Load() { // without a call: the load is an instruction
+				turns[i]++
+			}
+		})
+	}
+	// One that enters ring 3 is preempted anywhere around that.
+	c, _, err := program("\x48\xff\xc7\x0f\x05\xeb\xf9") // inc rdi; syscall; jmp to the start
+	if err != nil {
+		return err
+	}
+	entered := make(chan error, 1)
+	ended.Go(func() {
+		for n := uint64(1); !stop.Load(); n++ {
+			trap := ring0.Enter(c, 0)
+			for trap == ring0.TrapTimeslice {
+				trap = ring0.Enter(c, 0)
+			}
+			if trap != ring0.TrapSyscall || c.RDI != n || c.RIP != 0x400005 {
+				entered <- fmt.Errorf("trap %d at %#x in round %d: RDI is %d", trap, c.RIP, n, c.RDI)
+				return
+			}
+		}
+		entered <- nil
+	})
+	start := ring0.Nanotime()
+	fired := make(chan struct{})
+	time.AfterFunc(5*time.Millisecond, func() { close(fired) })
+	for range 5 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	runtime.GC() // which has to stop them all
+	<-fired
+	stop.Store(true)
+	ended.Wait()
+	if err := <-entered; err != nil {
+		return err
+	}
+	for i, n := range turns {
+		if n == 0 {
+			return fmt.Errorf("goroutine %d of %d had no turn", i, spinners)
+		}
+	}
+	if took := ring0.Nanotime() - start; took > 2e9 {
+		return fmt.Errorf("5 naps of 5 ms and a collection beside %d goroutines took %d ns", spinners, took)
+	}
+	return nil
 }
 
 // floatingPoint checks that a program's state and the kernel's do not mix.
