@@ -268,14 +268,88 @@ func (n *Node) cut(keep uint64) {
 // freePages frees the pages of a leaf from the k-th on.
 func (n *Node) freePages(l *leaf, k int) {
 	for ; k < len(l.pages); k++ {
-		if p := l.pages[k]; p != 0 {
-			n.held--
-			if !l.isKept(k) {
-				n.fs.mem.Free(p)
-				n.fs.pages--
+		n.freePage(l, k)
+	}
+}
+
+// freePage frees the k-th page of a leaf, if there is one. Its entry stays.
+func (n *Node) freePage(l *leaf, k int) {
+	if p := l.pages[k]; p != 0 {
+		n.held--
+		if !l.isKept(k) {
+			n.fs.mem.Free(p)
+			n.fs.pages--
+		}
+	}
+}
+
+// Punch makes zeros of size bytes at off, as far as they lie before the end of the file. Pages with nothing else go; they must not be
+// mapped any more.
+func (n *Node) Punch(off, size uint64) Errno {
+	if n.Type() != TypeReg {
+		return EINVAL
+	}
+	n.touch()
+	if off < n.attr.Size {
+		n.changed()
+	}
+	end := off + min(size, ^uint64(0)-off)
+	for at, ok := n.NextData(off); ok && at < end; at, ok = n.NextData(at) {
+		page, from := at/PageSize, at%PageSize
+		to := min(PageSize, end-page*PageSize)
+		whole := from == 0 && to == PageSize
+		if whole && n.tail(n, page) == nil {
+			l, k := n.table(page)
+			n.freePage(l, k)
+			l.pages[k] = 0
+		} else {
+			p, err := n.own(page, whole)
+			if err != 0 {
+				return err
+			}
+			clear(n.fs.mem.Bytes(p)[from:to])
+		}
+		at = (page + 1) * PageSize
+	}
+	return 0
+}
+
+// Allocate gives the file pages for size bytes at off, so that these can be written however full the file system gets. The file ends
+// behind them, unless it was longer.
+func (n *Node) Allocate(off, size uint64) Errno {
+	switch {
+	case n.Type() != TypeReg:
+		return EINVAL
+	case size > n.fs.limit:
+		return ENOSPC
+	case off > n.fs.max || size > n.fs.max-off:
+		return EFBIG
+	case size == 0:
+		return 0
+	}
+	n.touch()
+	first, last := off/PageSize, (off+size-1)/PageSize
+	missing := uint64(0)
+	for page := first; page <= last; page++ {
+		if n.page(page) == 0 && n.tail(n, page) == nil {
+			missing++
+			if err := n.fs.room(missing, 0); err != 0 {
+				return err
 			}
 		}
 	}
+	for page := first; page <= last; page++ {
+		if n.tail(n, page) != nil {
+			continue
+		}
+		if _, err := n.own(page, false); err != 0 {
+			n.cut((n.attr.Size + PageSize - 1) / PageSize)
+			return err
+		}
+	}
+	n.attr.Size = max(n.attr.Size, off+size)
+	n.changed()
+	return 0
 }
 
 // NextData returns the first offset from off on that is data, NextHole the first that is a hole or the end of the file.

@@ -253,6 +253,13 @@ func TestBase(t *testing.T) {
 	if back != 1 || f.Stats().DataBytes != 0 {
 		t.Errorf("given back %d times, %d bytes left", back, f.Stats().DataBytes)
 	}
+	h := set("h")
+	ok(t, h.Punch(100, 5000))
+	read(h.View(), slices.Concat(base[:100], make([]byte, 5000), base[5100:]))
+	ok(t, h.Punch(0, 20000))
+	read(h.View(), make([]byte, len(base)))
+	ok(t, f.Root().Remove("h", false))
+	back--
 	ok(t, set("g").Truncate(0))
 	if back != 2 {
 		t.Errorf("given back %d times", back)

@@ -151,7 +151,7 @@ func TestModel(t *testing.T) {
 					t.Fatalf("step %d: %q is there: %v, %v", step, name, n != nil, mm != nil)
 				}
 				isDir := mm != nil && mm.kind == TypeDir
-				switch op := r.IntN(20); {
+				switch op := r.IntN(22); {
 				case op < 3: // make
 					kind := []uint32{TypeReg, TypeReg, TypeDir, TypeLink}[r.IntN(4)]
 					var c *Node
@@ -250,6 +250,24 @@ func TestModel(t *testing.T) {
 					}
 					if err == 0 {
 						to.m.names[other] = mm
+					}
+				case op >= 20 && mm != nil && mm.kind == TypeReg: // punch, allocate
+					off, size := r.IntN(20000), 1+r.IntN(20000)
+					if r.IntN(3) == 0 {
+						off, size = off&^(PageSize-1), (size+PageSize-1)&^(PageSize-1)
+					}
+					if end := off + size; op == 20 {
+						ok(t, n.Punch(uint64(off), uint64(size)))
+						clear(mm.data[min(off, len(mm.data)):min(end, len(mm.data))])
+						if at, is := n.NextData(uint64(off+PageSize-1) &^ (PageSize - 1)); is && at+PageSize <= uint64(end) {
+							t.Fatalf("step %d: %d bytes at %d were punched, and there is data at %d", step, size, off, at)
+						}
+					} else {
+						ok(t, n.Allocate(uint64(off), uint64(size)))
+						mm.data = append(mm.data, make([]byte, max(0, end-len(mm.data)))...)
+						if at, is := n.NextHole(uint64(off)); !is || at < uint64(end) {
+							t.Fatalf("step %d: %d bytes at %d were allocated, and there is a hole at %d", step, size, off, at)
+						}
 					}
 				case op == 18 && r.IntN(5) == 0 && len(snaps) < 4:
 					snaps = append(snaps, snapshot{f.Snapshot(), m.clone(map[*model]*model{})})

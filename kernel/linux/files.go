@@ -400,7 +400,7 @@ func (p *process) open(dirfd, addr, flags64, mode uint64) int64 {
 			err = vfs.EROFS
 			break
 		}
-		p.mm.forget(f.Node, 0)
+		p.mm.forget(f.Node, 0, ^uint64(0), true)
 		err = f.Node.Truncate(0)
 	}
 	if err == 0 && f.Kind == vfs.TypeFIFO && f.Flags&vfs.OPath == 0 {
@@ -931,7 +931,7 @@ func (p *process) truncateNode(l *vfs.Loc, size uint64) int64 {
 	if l.Mount != nil && l.Mount.ReadOnly {
 		return -int64(vfs.EROFS)
 	}
-	p.mm.forget(l.Node, size)
+	p.mm.forget(l.Node, pageUp(size), ^uint64(0), true)
 	return -int64(l.Node.Truncate(size))
 }
 
@@ -946,24 +946,52 @@ func (p *process) ftruncate(fd, size uint64) int64 {
 	return p.truncateNode(f.Loc, size)
 }
 
+// fallocate serves files in memory; no others can be written.
 func (p *process) fallocate(fd, mode, off, size uint64) int64 {
+	const keepSize, punchHole = 1, 2
 	f := p.file(fd)
-	if f == nil || !f.CanWrite() {
+	if f == nil {
 		return -int64(vfs.EBADF)
 	}
-	if mode != 0 || f.Kind != vfs.TypeReg {
-		return -int64(vfs.EOPNOTSUPP)
-	}
 	end := off + size
-	if int64(off) < 0 || int64(size) <= 0 || int64(end) < 0 {
+	if int64(off) < 0 || int64(size) <= 0 {
 		return -int64(vfs.EINVAL)
 	}
-	var a vfs.Attr
-	f.Node.Attr(&a)
-	if end > a.Size {
-		return p.truncateNode(f.Loc, end)
+	if mode&^uint64(keepSize|punchHole) != 0 || mode == punchHole {
+		return -int64(vfs.EOPNOTSUPP)
 	}
-	return 0
+	if !f.CanWrite() {
+		return -int64(vfs.EBADF)
+	}
+	switch f.Kind {
+	case vfs.TypeReg:
+	case vfs.TypeFIFO:
+		return -int64(vfs.ESPIPE)
+	default:
+		return -int64(vfs.ENODEV)
+	}
+	s, ok := f.Node.(vfs.Sparse)
+	if int64(end) < 0 {
+		return -int64(vfs.EFBIG)
+	}
+	if !ok {
+		return -int64(vfs.EOPNOTSUPP)
+	}
+	if mode&punchHole != 0 {
+		return -int64(p.punch(f, s, off, end))
+	}
+	if mode&keepSize != 0 { // behind its end nothing is kept for a file
+		var a vfs.Attr
+		f.Node.Attr(&a)
+		end = max(min(end, a.Size), off)
+	}
+	return -int64(s.Allocate(off, end-off))
+}
+
+// punch makes a hole of [off, end) of the file, whose pages go from the address space first.
+func (p *process) punch(f *vfs.File, s vfs.Sparse, off, end uint64) vfs.Errno {
+	p.mm.forget(f.Node, pageDown(off), pageUp(end), false)
+	return s.Punch(off, end-off)
 }
 
 func (p *process) setAttr(l *vfs.Loc, a *vfs.Attr, which int) int64 {

@@ -26,7 +26,7 @@ func (p *process) fits(start, end uint64) vfs.Errno {
 	total, _ := mem.Stats()
 	missing := uint64(0)
 	for a := m.areas.within(start, end); a != nil; a = m.areas.within(a.end, end) {
-		if a.kind&protMask == 0 || a.kind&areaLazy != 0 {
+		if a.kind&protMask == 0 || a.kind&(areaLazy|areaGuard) != 0 {
 			continue
 		}
 		for va := max(a.start, start); va < min(a.end, end); va += pageSize {

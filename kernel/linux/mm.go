@@ -107,17 +107,7 @@ func (m *memory) unmapFiles() bool {
 		if a.file == nil || a.kind&areaLocked != 0 {
 			continue
 		}
-		for va := a.start; ; va += pageSize {
-			next, ok := m.space.Next(va, a.end)
-			if !ok {
-				break
-			}
-			va = next
-			if f, _, _ := m.space.Lookup(va); a.file.Node.Cached(a.page(va)) == f {
-				m.space.Unmap(va)
-				m.drop(a, va, f)
-			}
-		}
+		m.zapArea(a, a.start, a.end, false)
 	}
 	return m.pages < before
 }
@@ -132,6 +122,9 @@ func (m *memory) bring(va uint64, access uint32) fault {
 		if access != protRead || a.kind&protMask == 0 {
 			return fault{sigSegv, segvAccErr}
 		}
+	}
+	if a.kind&areaGuard != 0 {
+		return fault{sigSegv, segvMapErr}
 	}
 	if f, fl, ok := m.space.Lookup(va); ok {
 		if access != protWrite || fl&mem.Write != 0 {
@@ -249,16 +242,16 @@ func (m *memory) drop(a *area, va uint64, f mem.Frame) {
 // zap drops the present pages of [start, end), whose areas stay.
 func (m *memory) zap(start, end uint64) {
 	for a := m.areas.within(start, end); a != nil; a = m.areas.within(a.end, end) {
-		va, stop := max(a.start, start), min(a.end, end)
-		for {
-			next, ok := m.space.Next(va, stop)
-			if !ok {
-				break
-			}
-			if f, ok := m.space.Unmap(next); ok {
-				m.drop(a, next, f)
-			}
-			va = next + pageSize
+		m.zapArea(a, max(a.start, start), min(a.end, end), true)
+	}
+}
+
+// zapArea drops the present pages of [start, end), which are a's: all of them or, unless copies is set, only those that are the file's.
+func (m *memory) zapArea(a *area, start, end uint64, copies bool) {
+	for va, ok := m.space.Next(start, end); ok; va, ok = m.space.Next(va+pageSize, end) {
+		if f, _, _ := m.space.Lookup(va); copies || a.file.Node.Cached(a.page(va)) == f {
+			m.space.Unmap(va)
+			m.drop(a, va, f)
 		}
 	}
 }
@@ -303,21 +296,17 @@ func (m *memory) protect(start, end uint64, prot uint32) {
 	}
 }
 
-// forget drops every page of the file that lies at or behind the byte size, before the file loses them.
-func (m *memory) forget(n vfs.Node, size uint64) {
-	size = pageUp(size)
+// forget drops the file's pages [from, to), in bytes, before the file loses them; and, if copies is set, those that the program has
+// in their place.
+func (m *memory) forget(n vfs.Node, from, to uint64, copies bool) {
 	for a := m.areas.at(0); a != nil; a = m.areas.at(a.end) {
 		if a.file == nil || a.file.Node != n {
 			continue
 		}
-		start := a.start
-		if size > a.off {
-			if size-a.off >= a.end-a.start {
-				continue
-			}
-			start += size - a.off
+		first, last := max(from, a.off), min(to, a.off+(a.end-a.start))
+		if first < last {
+			m.zapArea(a, a.start+(first-a.off), a.start+(last-a.off), copies)
 		}
-		m.zap(start, a.end)
 	}
 }
 

@@ -357,10 +357,12 @@ const (
 	advisePopulateRead   = 22
 	advisePopulateWrite  = 23
 	adviseDontneedLocked = 24
+	adviseGuard          = 102
+	adviseNoGuard        = 103
 )
 
 func (p *process) madvise(addr, size, advice uint64) int64 {
-	if advice > adviseDontneedLocked || advice > adviseDontneed && advice < adviseFree {
+	if advice > adviseDontneedLocked && advice != adviseGuard && advice != adviseNoGuard || advice > adviseDontneed && advice < adviseFree {
 		return -int64(vfs.EINVAL)
 	}
 	end, err := pageRange(addr, size)
@@ -372,27 +374,56 @@ func (p *process) madvise(addr, size, advice uint64) int64 {
 		return p.advisePopulate(addr, end, advice == advisePopulateWrite)
 	}
 	// What is wrong with an area ends the call; holes do not, but are told.
-	for a := m.areas.within(addr, end); a != nil; a = m.areas.within(a.end, end) {
-		start, stop := max(addr, a.start), min(end, a.end)
-		switch locked := a.kind&areaLocked != 0; {
-		case advice == adviseWipeOnFork && a.file != nil, advice == adviseFree && a.file != nil, advice == adviseRemove && a.file == nil,
-			locked && (advice == adviseDontneed || advice == adviseFree || advice == adviseRemove || advice == adviseCold || advice == advisePageout):
-			return -int64(vfs.EINVAL)
-		case advice == adviseRemove:
-			if a.kind&(areaShared|protWrite) != areaShared|protWrite {
-				return -int64(vfs.EACCES)
-			}
-			for va := start; va < stop; va += pageSize {
-				if f := a.file.Node.Cached(a.page(va)); f != 0 {
-					clear(f.Bytes(pageSize))
-				}
-			}
-		case advice == adviseDontneed || advice == adviseDontneedLocked:
-			m.zap(start, stop)
+	stop := end
+	for a := m.areas.within(addr, end); a != nil && err == 0; a = m.areas.within(a.end, end) {
+		err = p.advise(a, max(addr, a.start), min(end, a.end), advice)
+		if err != 0 {
+			stop = max(addr, a.start)
 		}
 	}
-	if !m.areas.covered(addr, end) {
-		return -int64(vfs.ENOMEM)
+	switch advice {
+	case adviseGuard:
+		m.zap(addr, stop)
+		m.areas.change(addr, stop, areaGuard, areaGuard)
+	case adviseNoGuard:
+		m.areas.change(addr, stop, areaGuard, 0)
+	}
+	if err == 0 && !m.areas.covered(addr, end) {
+		err = vfs.ENOMEM
+	}
+	return -int64(err)
+}
+
+// advise is madvise for the piece [start, end) of a, but for what changes areas.
+func (p *process) advise(a *area, start, end, advice uint64) vfs.Errno {
+	locked := a.kind&areaLocked != 0
+	switch advice {
+	case adviseWipeOnFork:
+		if a.file != nil {
+			return vfs.EINVAL
+		}
+	case adviseFree:
+		if locked || a.file != nil {
+			return vfs.EINVAL
+		}
+	case adviseCold, advisePageout, adviseGuard:
+		if locked {
+			return vfs.EINVAL
+		}
+	case adviseDontneed, adviseDontneedLocked:
+		if locked && advice == adviseDontneed {
+			return vfs.EINVAL
+		}
+		p.mm.zap(start, end)
+	case adviseRemove:
+		if locked || a.file == nil {
+			return vfs.EINVAL
+		}
+		s, ok := a.file.Node.(vfs.Sparse)
+		if !ok || a.kind&areaShared == 0 || !a.file.CanWrite() {
+			return vfs.EACCES
+		}
+		return p.punch(a.file, s, a.off+(start-a.start), a.off+(end-a.start))
 	}
 	return 0
 }

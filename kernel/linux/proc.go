@@ -39,7 +39,9 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 	case procfs.Comm:
 		t.Str(p.comm()).Str("\n")
 	case procfs.Maps:
-		p.mapsText(t)
+		p.mapsText(t, false)
+	case procfs.Smaps:
+		p.mapsText(t, true)
 	case procfs.Stat:
 		size, resident := p.mm.memoryStats()
 		t.Str("1 (").Str(p.comm()).Str(") R 0 1 1 0 -1 0 0 0 0 0 ")
@@ -111,8 +113,18 @@ func (p *process) userText(t *vfs.Text, start, end uint64) {
 	}
 }
 
-func (p *process) mapsText(t *vfs.Text) {
-	for a := p.mm.areas.at(0); a != nil; a = p.mm.areas.at(a.end) {
+// mapsText tells of each area, and how many pages it has if sizes is set. What differs by guard pages only is one.
+func (p *process) mapsText(t *vfs.Text, sizes bool) {
+	for next := p.mm.areas.at(0); next != nil; {
+		a := *next
+		a.kind &^= areaGuard
+		for next = p.mm.areas.at(a.end); next != nil; next = p.mm.areas.at(a.end) {
+			b := *next
+			if b.kind &^= areaGuard; !a.joins(&b) {
+				break
+			}
+			a.end = b.end
+		}
 		at := len(*t)
 		t.Hex(a.start, 8).Str("-").Hex(a.end, 8).Str(" ")
 		letter := func(bit uint32, s string) {
@@ -147,5 +159,47 @@ func (p *process) mapsText(t *vfs.Text) {
 			t.Str(" ")
 		}
 		t.Str(name).Str("\n")
+		if sizes {
+			p.mm.sizesText(t, &a)
+		}
 	}
+}
+
+// sizesText tells how many pages a has and whose they are. Nobody else has any of the program's.
+func (m *memory) sizesText(t *vfs.Text, a *area) {
+	const page = pageSize / 1024
+	var all, own, dirty, locked uint64
+	for va, ok := m.space.Next(a.start, a.end); ok; va, ok = m.space.Next(va+pageSize, a.end) {
+		f, fl, _ := m.space.Lookup(va)
+		all++
+		if a.file == nil || a.file.Node.Cached(a.page(va)) != f {
+			own++
+			dirty++
+		} else if fl&mem.Write != 0 {
+			dirty++
+		}
+	}
+	if a.kind&areaLocked != 0 {
+		locked = all
+	}
+	for _, line := range [...]struct {
+		name string
+		kib  uint64
+	}{
+		{"Size:           ", (a.end - a.start) / 1024}, {"KernelPageSize: ", page}, {"MMUPageSize:    ", page}, {"Rss:            ", all * page},
+		{"Pss:            ", all * page}, {"Shared_Clean:   ", 0}, {"Shared_Dirty:   ", 0}, {"Private_Clean:  ", (all - dirty) * page},
+		{"Private_Dirty:  ", dirty * page}, {"Referenced:     ", all * page}, {"Anonymous:      ", own * page}, {"Locked:         ", locked * page},
+	} {
+		t.Str(line.name).DecPad(line.kib, 8).Str(" kB\n")
+	}
+	t.Str("VmFlags:")
+	for _, flag := range [...]struct {
+		bit  uint32
+		name string
+	}{{protRead, " rd"}, {protWrite, " wr"}, {protExec, " ex"}, {areaShared, " sh"}, {areaGrows, " gd"}, {areaLocked, " lo"}, {areaLazy, " lf"}} {
+		if a.kind&flag.bit != 0 {
+			t.Str(flag.name)
+		}
+	}
+	t.Str("\n")
 }

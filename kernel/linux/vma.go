@@ -22,6 +22,7 @@ const (
 	areaGrows  = 64  // downwards, as what is below it is touched
 	areaLocked = 128 // mlock'ed. Its pages are as any, since none is ever swapped, but may not be dropped
 	areaLazy   = 256 // locked, but pages still come as they are touched: MLOCK_ONFAULT
+	areaGuard  = 512 // every access faults, whatever the protection: MADV_GUARD_INSTALL
 	protMask   = protRead | protWrite | protExec
 )
 

@@ -14,24 +14,31 @@ import (
 )
 
 // A program that does all that mmap and its relatives offer, and what they refuse, tells the same as on the host's Linux.
-func TestMemoryAsLinux(t *testing.T) {
+func TestMemoryAsLinux(t *testing.T) { asLinux(t, "vma", 300, 6, 1) }
+
+// So does one that makes and removes guard pages.
+func TestGuardsAsLinux(t *testing.T) { asLinux(t, "guard", 100, 6, 15) }
+
+// asLinux runs a program that prints at least so many lines on the host, whose Linux must be of that version or a later one, and in the
+// guest.
+func asLinux(t *testing.T, name string, lines, major, minor int) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
-	var major, minor int
-	if release := unix.ByteSliceToString(u.Release[:]); !scan(release, &major, &minor) || major < 6 || major == 6 && minor < 1 {
-		t.Skip("the host's Linux is older than 6.1, whose behaviour the kernel has: " + release)
+	var hostMajor, hostMinor int
+	if release := unix.ByteSliceToString(u.Release[:]); !scan(release, &hostMajor, &hostMinor) || hostMajor < major || hostMajor == major && hostMinor < minor {
+		t.Skipf("the host's Linux, %s, is older than %d.%d, whose behaviour the kernel has", release, major, minor)
 	}
 	dir := t.TempDir()
-	prog := filepath.Join(dir, "vma")
-	compileC(t, 0, "vma", prog)
+	prog := filepath.Join(dir, name)
+	compileC(t, 0, name, prog)
 	want, err := exec.Command(prog).CombinedOutput()
 	if err != nil {
 		t.Fatalf("on the host: %v\n%s", err, want)
 	}
-	e := boot(t, vmSpec{dir: dir, args: []string{"/vma"}})
-	if e.how != abi.EndExited || e.code != 0 || strings.Count(e.console, "\n") < 300 {
+	e := boot(t, vmSpec{dir: dir, args: []string{"/" + name}})
+	if e.how != abi.EndExited || e.code != 0 || strings.Count(e.console, "\n") < lines {
 		t.Errorf("want exit 0, got %v", e)
 	}
 	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(e.console, "\n")); diff != "" {

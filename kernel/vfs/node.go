@@ -100,10 +100,13 @@ type Xattrs interface {
 }
 
 // Sparse is what a regular file has besides, if it knows its holes: the first offset from off on that is data, or a hole,
-// which the end of the file is one of.
+// which the end of the file is one of. Punch makes zeros of size bytes; the pages that are wholly among them go and must not be mapped.
+// Allocate makes sure that size bytes can be written, which may be behind the end of the file: that then is behind them.
 type Sparse interface {
 	NextData(off uint64) (uint64, bool)
 	NextHole(off uint64) (uint64, bool)
+	Punch(off, size uint64) Errno
+	Allocate(off, size uint64) Errno
 }
 
 // Parts of Attr for SetAttr.

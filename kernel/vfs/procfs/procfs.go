@@ -28,6 +28,7 @@ const (
 	Auxv
 	Comm
 	Maps
+	Smaps
 	Stat
 	Statm
 	Status
@@ -63,6 +64,7 @@ const (
 	fAuxv
 	fComm
 	fMaps
+	fSmaps
 	fStat
 	fStatm
 	fStatus
@@ -125,6 +127,7 @@ var items = [...]item{
 	{dPid, fAuxv, "auxv", fileMode},
 	{dPid, fComm, "comm", fileMode},
 	{dPid, fMaps, "maps", fileMode},
+	{dPid, fSmaps, "smaps", fileMode},
 	{dPid, fStat, "stat", fileMode},
 	{dPid, fStatm, "statm", fileMode},
 	{dPid, fStatus, "status", fileMode},
@@ -259,6 +262,8 @@ func (n *node) text(t *vfs.Text) {
 		src.ProcText(t, Comm)
 	case fMaps:
 		src.ProcText(t, Maps)
+	case fSmaps:
+		src.ProcText(t, Smaps)
 	case fStat:
 		src.ProcText(t, Stat)
 	case fStatm:

@@ -179,6 +179,10 @@ func (n node) SetXattr(name string, value []byte, flags int) vfs.Errno {
 
 func (n node) RemoveXattr(name string) vfs.Errno { return vfs.Errno(n.n.RemoveXattr(name)) }
 
-// NextData and NextHole implement vfs.Sparse.
+// NextData, and the others, implement vfs.Sparse.
 func (n node) NextData(off uint64) (uint64, bool) { return n.n.NextData(off) }
 func (n node) NextHole(off uint64) (uint64, bool) { return n.n.NextHole(off) }
+func (n node) Punch(off, size uint64) vfs.Errno   { return vfs.Errno(n.n.Punch(off, size)) }
+func (n node) Allocate(off, size uint64) vfs.Errno {
+	return vfs.Errno(n.n.Allocate(off, size))
+}
