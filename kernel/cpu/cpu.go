@@ -43,6 +43,9 @@ func ReadCR4() uint64
 // WriteCR4 sets control register 4.
 func WriteCR4(v uint64)
 
+// WriteXCR0 says which components of the extended state there are. CR4.OSXSAVE must be set.
+func WriteXCR0(v uint64)
+
 // LoadTables loads GDTR and IDTR from their ten-byte pseudo-descriptors and the task register from a selector. There is no LDT
 // after it; a reset leaves one of 64 KiB at address 0.
 //

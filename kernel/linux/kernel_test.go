@@ -12,10 +12,12 @@ import (
 // The layout is what the psABI and the C library's restorer expect: the handler starts as if it had been called, so its
 // stack pointer is 8 below a multiple of 16; FXSAVE wants 64 bytes of alignment here; nothing overlaps.
 func TestLayFrame(t *testing.T) {
-	for sp := uint64(0x7fffffff0000); sp < 0x7fffffff0000+200; sp++ {
-		frame, fx := layFrame(sp)
-		if frame%16 != 8 || fx%64 != 0 || frame+frSize > fx || fx+fxSize > sp || sp-frame > frSize+fxSize+64+16+8 {
-			t.Fatalf("stack pointer %#x: frame %#x, floating point %#x", sp, frame, fx)
+	for _, size := range []uint64{fxSize, fpMost} {
+		for sp := uint64(0x7fffffff0000); sp < 0x7fffffff0000+200; sp++ {
+			frame, fp := layFrame(sp, size)
+			if frame%16 != 8 || fp%64 != 0 || frame+frSize > fp || fp+size > sp || sp-frame > maxFrame(size) {
+				t.Fatalf("stack pointer %#x: frame %#x, floating point %#x", sp, frame, fp)
+			}
 		}
 	}
 	// Offsets within the frame, from the structures of the C library: ucontext_t 8 bytes in, its registers at 40, the

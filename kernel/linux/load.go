@@ -177,6 +177,7 @@ const (
 	atHwcap2   = 26
 	atExecfn   = 31
 	atVDSO     = 33
+	atMinStack = 51 // AT_MINSIGSTKSZ
 )
 
 // baselineFeatures are the bits of CPUID leaf 1, EDX, that every x86-64 CPU has. Programs ask CPUID themselves for more.
@@ -227,6 +228,7 @@ func (p *process) buildStack(path string, prog *mapped, linker, clock uint64) (s
 
 	aux := [...]uint64{
 		atVDSO, clock,
+		atMinStack, maxFrame(fpStateSize()),
 		atHwcap, baselineFeatures,
 		atPagesz, pageSize,
 		atClktck, clockTick,

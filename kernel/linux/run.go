@@ -91,6 +91,7 @@ type process struct {
 func Run(cfg Config) {
 	p := &process{verbose: cfg.Verbose, host: cfg.Hostname, args: cfg.Args, env: cfg.Env, umask: 0o022}
 	p.setLimits()
+	ring0.EnableAVX()
 	if p.host == "" {
 		p.host = "firstlight"
 	}

@@ -55,31 +55,31 @@ func (a *altStack) set(sp, size uint64, flags uint32, now uint64) vfs.Errno {
 // The frame of a handler (arch/x86/include/asm/sigframe.h, rt_sigframe; uapi/asm/ucontext.h and sigcontext.h): return
 // address, ucontext, siginfo. Offsets in bytes from the frame's start.
 const (
-	frUC       = 8
-	frFlags    = frUC + 0
-	frStack    = frUC + 16 // stack_t: sp, flags, size
-	frRegs     = frUC + 40 // r8…r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, segments, err, trapno, oldmask, cr2
-	frFP       = frRegs + 184
-	frMask     = frUC + 296
-	frInfo     = frUC + 304
-	frSize     = frInfo + sigInfoSize
-	fxSize     = 512
-	redZone    = 128
-	ucFlags    = 2 | 4 // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
-	fxReserved = 464   // from here on software's; zero says that no extended state follows
-	fxMXCSR    = 24
-	fxMask     = 28
+	frUC     = 8
+	frFlags  = frUC + 0
+	frStack  = frUC + 16 // stack_t: sp, flags, size
+	frRegs   = frUC + 40 // r8…r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, segments, err, trapno, oldmask, cr2
+	frFP     = frRegs + 184
+	frMask   = frUC + 296
+	frInfo   = frUC + 304
+	frSize   = frInfo + sigInfoSize
+	redZone  = 128
+	ucXState = 1     // UC_FP_XSTATE
+	ucFlags  = 2 | 4 // UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
 
 	rflagsUser   = 0x10000 | 0x40000 | 0x800 | 0x400 | 0x100 | 0x80 | 0x40 | 0x10 | 4 | 1 // RF AC OF DF TF SF ZF AF PF CF
 	rflagsAlways = 0x202                                                                  // interrupts on, and the bit that is always 1
 )
 
-// layFrame returns where the frame and the FXSAVE image of a handler go that interrupts a thread with stack pointer sp, or
-// begins the alternate stack at its end.
-func layFrame(sp uint64) (frame, fx uint64) {
-	fx = (sp - fxSize) &^ 63
-	return (fx-frSize)&^15 - 8, fx
+// layFrame returns where the frame and the fpSize bytes of floating-point state of a handler go that interrupts a thread with stack
+// pointer sp, or begins the alternate stack at its end.
+func layFrame(sp, fpSize uint64) (frame, fp uint64) {
+	fp = (sp - fpSize) &^ 63
+	return (fp-frSize)&^15 - 8, fp
 }
+
+// maxFrame is the most that layFrame takes of a stack: AT_MINSIGSTKSZ.
+func maxFrame(fpSize uint64) uint64 { return (fpSize + 63 + frSize + 15 + 15) &^ 15 }
 
 // pushFrame sets t up to run a handler; mask is what its return restores.
 func (p *process) pushFrame(t *thread, a *action, s *sigInfo, mask uint64) bool {
@@ -90,7 +90,8 @@ func (p *process) pushFrame(t *thread, a *action, s *sigInfo, mask uint64) bool 
 		sp = t.altStack.sp + t.altStack.size
 		alt = true
 	}
-	frame, fx := layFrame(sp)
+	fpSize := fpStateSize()
+	frame, fp := layFrame(sp, fpSize)
 	if frame > sp || !userRange(frame, frSize) { // the stack pointer was anywhere
 		return false
 	}
@@ -100,6 +101,9 @@ func (p *process) pushFrame(t *thread, a *action, s *sigInfo, mask uint64) bool 
 	var b [frSize]byte
 	set64(b[:], a.restorer)
 	set64(b[frFlags:], ucFlags)
+	if fpSize != fxSize {
+		set64(b[frFlags:], ucFlags|ucXState)
+	}
 	set64(b[frStack:], t.altStack.sp)
 	set32(b[frStack+8:], t.altStack.state(c.RSP))
 	set64(b[frStack+16:], t.altStack.size)
@@ -117,33 +121,25 @@ func (p *process) pushFrame(t *thread, a *action, s *sigInfo, mask uint64) bool 
 		}
 	}
 	set64(b[frRegs+168:], mask)
-	set64(b[frFP:], fx)
+	set64(b[frFP:], fp)
 	set64(b[frMask:], mask)
 	s.put(b[frInfo:])
-	clear(c.FX[fxReserved:])
-	if !p.mm.copyOut(fx, c.FX[:]) || !p.mm.copyOut(frame, b[:]) {
+	var image [fpMost]byte
+	putFP(image[:fpSize], c)
+	if !p.mm.copyOut(fp, image[:fpSize]) || !p.mm.copyOut(frame, b[:]) {
 		return false
 	}
 	if t.altStack.flags&ssAutodisarm != 0 {
 		t.altStack = altStack{}
 	}
-	initFX(&c.FX)
+	initFP(c)
 	c.RSP, c.RIP = frame, a.handler
 	c.RDI, c.RSI, c.RDX, c.RAX = uint64(s.sig), frame+frInfo, frame+frUC, 0
 	c.RFLAGS = c.RFLAGS&^(0x400|0x100|0x10000) | rflagsAlways
 	return true
 }
 
-// initFX is the floating-point state of a new program: all exceptions masked, 64-bit precision.
-func initFX(fx *[fxSize]byte) {
-	mask := le32(fx[fxMask:])
-	clear(fx[:])
-	set16(fx[:], 0x37f)
-	set32(fx[fxMXCSR:], 0x1f80)
-	set32(fx[fxMask:], mask)
-}
-
-// sigreturn undoes pushFrame. The program may have edited the frame as it likes: what comes back is made harmless.
+// sigreturn undoes pushFrame. The program may have edited the frame as it likes: what comes back is made harmless, or refused.
 func (p *process) sigreturn(t *thread) int64 {
 	c := t.ctx
 	frame := c.RSP - 8 // the handler's return took the return address
@@ -153,27 +149,17 @@ func (p *process) sigreturn(t *thread) int64 {
 		return int64(c.RAX)
 	}
 	p.setMask(t, le64(b[frMask:]))
-	t.altStack.set(le64(b[frStack:]), le64(b[frStack+16:]), le32(b[frStack+8:]), c.RSP) // what is wrong with it changes nothing
-	fx := le64(b[frFP:])
-	if fx == 0 {
-		initFX(&c.FX)
-	} else if !p.mm.copyIn(c.FX[:], fx) {
-		initFX(&c.FX)
-		p.force(t, sigSegv, siKernel, 0)
-		return int64(c.RAX)
-	}
-	cleanFX(&c.FX)
 	for i, r := range [...]*uint64{&c.R8, &c.R9, &c.R10, &c.R11, &c.R12, &c.R13, &c.R14, &c.R15, &c.RDI, &c.RSI, &c.RBP, &c.RBX,
 		&c.RDX, &c.RAX, &c.RCX, &c.RSP, &c.RIP} {
 		*r = le64(b[frRegs+8*i:])
 	}
 	c.RFLAGS = le64(b[frRegs+8*17:])&rflagsUser | rflagsAlways
 	c.Vector = 0 // not as from a system call, which would take RCX and R11 for itself
+	if fp := le64(b[frFP:]); !p.loadFP(c, fp) {
+		initFP(c)
+		p.force(t, sigSegv, siKernel, 0)
+		return int64(c.RAX)
+	}
+	t.altStack.set(le64(b[frStack:]), le64(b[frStack+16:]), le32(b[frStack+8:]), c.RSP) // what is wrong with it changes nothing
 	return int64(c.RAX)
-}
-
-// cleanFX clears the bits of MXCSR that would fault when loaded.
-func cleanFX(fx *[fxSize]byte) {
-	const usual = 0xffff // every x86-64 CPU since 2004 has them all; FXRSTOR checks against the CPU's own mask
-	set32(fx[fxMXCSR:], le32(fx[fxMXCSR:])&usual)
 }

@@ -103,13 +103,18 @@ user:
 	MOVL $256, BX
 	JMP  leave<>(SB)
 
-// leave ends enter: RSP = Context, BX = what enter returns.
+// leave ends enter: RSP = Context, BX = what enter returns. It leaves the upper halves of the YMM registers zero, and the kernel has no
+// instruction that changes them.
 TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 	RDTSC
 	SHLQ $32, DX
 	ORQ  DX, AX
 	ADDQ AX, Context_Ticks(SP)
 	FXSAVE64 fxOff(SP)
+	CMPB ·avx(SB), $0
+	JNE  upper
+
+saved:
 	MOVB $0, ·inUser(SB)
 	MOVQ ·cur(SB), SI
 	LEAQ frameSize(SI), AX
@@ -124,13 +129,30 @@ TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 	STI
 	RET
 
+	// Most calls are made with the upper halves zero, as the ABI wants it of calls of functions, and asking is cheaper than saving.
+upper:
+	MOVL $const_stateAVX, AX
+	XORL DX, DX
+	CMPB ·avx(SB), $const_avxAsk
+	JNE  save
+	MOVL $1, CX
+	XGETBV
+	XORL DX, DX
+	ANDL $const_stateAVX, AX
+	MOVQ AX, Context_XState(SP)
+	JEQ  saved
+
+save:
+	XSAVE64 fxOff(SP)
+	VZEROUPPER
+	JMP saved
+
 // func enter(c *Context) int
 TEXT ·enter(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ c+0(FP), DI
 	MOVQ $257, ret+8(FP)
-	// A trap of ring 3 writes to the Context, where nothing serves a page fault: both its pages, if it has two, are mapped now.
+	// A trap of ring 3 writes to the Context, where nothing serves a page fault: it is mapped now.
 	MOVQ (DI), AX
-	MOVQ (Context__size-8)(DI), AX
 	CLI
 	CMPB ·sliceExpired(SB), $0
 	JEQ  go
@@ -161,6 +183,10 @@ sameGS:
 	MOVQ Context_FSBase(DI), AX
 	WRITEMSR(FSBASE)
 	FXRSTOR64 fxOff(DI)
+	TESTB $const_stateAVX, Context_XState(DI)
+	JNE   upper
+
+restored:
 	MOVQ DI, SP
 	RDTSC
 	SHLQ $32, DX
@@ -185,6 +211,12 @@ iret:
 	POPREGS
 	ADDQ $16, SP
 	IRETQ
+
+upper:
+	MOVL $const_stateAVX, AX
+	XORL DX, DX
+	XRSTOR64 fxOff(DI)
+	JMP restored
 
 // resume continues the thread in AX.
 TEXT resume<>(SB), NOSPLIT|NOFRAME, $0

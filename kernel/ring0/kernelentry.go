@@ -7,11 +7,11 @@ import "unsafe"
 // thread is an M of the Go runtime.
 type thread struct {
 	frame   frame
-	fx      [512]byte
 	fs      uint64 // FS base
+	ksp     uint64 // stack pointer of its call of enter, while that is in ring 3
+	fx      [512]byte
 	fxValid uint32 // fx is to be restored
 	id      uint32
-	ksp     uint64 // stack pointer of its call of enter, while that is in ring 3
 
 	state    uint32
 	irq      bool   // waiting: a device interrupt ends the wait
@@ -25,14 +25,18 @@ type thread struct {
 	_             [6]uint64
 }
 
-// What entry_amd64.s relies on: the places of the first fields, and that a frame ends and an FXSAVE image starts on a multiple of 16.
+// What entry_amd64.s relies on: the places of the first fields, that a frame ends and an FXSAVE image starts on a multiple of 16, an XSAVE
+// image of 64, and that no Context lies in two pages: objects of a size that is a power of two are aligned to it.
 const frameSize = unsafe.Sizeof(frame{})
 
 var (
 	_ [0]byte = [unsafe.Sizeof(thread{}) % 64]byte{}
 	_ [0]byte = [frameSize % 16]byte{}
-	_ [0]byte = [unsafe.Offsetof(thread{}.fx) - frameSize]byte{}
-	_ [0]byte = [unsafe.Offsetof(Context{}.FX) - frameSize]byte{}
+	_ [0]byte = [unsafe.Offsetof(thread{}.fx) - unsafe.Offsetof(Context{}.FX)]byte{}
+	_ [0]byte = [unsafe.Offsetof(Context{}.FX) % 64]byte{}
+	_ [0]byte = [unsafe.Offsetof(Context{}.XState) - unsafe.Offsetof(Context{}.FX) - 512]byte{}
+	_ [0]byte = [unsafe.Offsetof(Context{}.YMM) - unsafe.Offsetof(Context{}.FX) - avxOff]byte{}
+	_ [0]byte = [unsafe.Sizeof(Context{}) - 1024]byte{}
 )
 
 const (
@@ -51,6 +55,7 @@ var (
 	userGS    uint64 // GS base that was written last
 	userWas   uint64 // address of the Context that it was written for
 	scratch   uint64
+	avx       uint8  // avxNone, avxSave or avxAsk
 	mxcsr     uint32 = mxcsrReset
 	fakeTLS   uint64
 	fakeG     [128]uint64

@@ -27,13 +27,19 @@ import (
 
 // Context is the register state of one ring-3 thread. After Enter returned for a system call, RAX is its number, RDI, RSI,
 // RDX, R10, R8 and R9 its arguments and RIP the instruction after it; RAX takes the result.
+//
+// From FX on it is an XSAVE image in the standard format, in which XState names no other component than the upper halves of the YMM
+// registers, and those only if they are not all zero.
 type Context struct {
 	frame
-	FX             [512]byte // FXSAVE image
 	FSBase, GSBase uint64
+	FX             [464]byte // FXSAVE image, but for what is software's
 	CR2            uint64    // of the last page fault
 	Ticks          uint64    // of the TSC that it had in ring 3
-	_              [6]uint64 // makes the size a size class of the Go heap, whose objects of it are 64-byte aligned
+	_              [4]uint64
+	XState         uint64
+	_              [7]uint64
+	YMM            [256]byte // the upper halves, if XState has StateAVX
 }
 
 // UserContext is Context's other name.
@@ -109,6 +115,13 @@ func Share(on bool) {
 }
 
 func enter(c *Context) int
+
+// EnableAVX gives programs AVX, if the CPU has it. It is called when the Go runtime and all packages are initialised: they have looked
+// at the CPU then, and never use AVX themselves, so that nothing in ring 0 changes what of a program's state only XSAVE saves.
+func EnableAVX() { kernelEnableAVX() }
+
+// HasAVX reports whether programs have AVX.
+func HasAVX() bool { return avx != avxNone }
 
 // Idle halts the CPU until a device interrupt, or the deadline (a Nanotime; 0 is none). It returns at once when a device
 // interrupt has come since the last Idle.

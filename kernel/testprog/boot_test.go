@@ -316,8 +316,8 @@ func TestC(t *testing.T) {
 	}
 }
 
-// Programs choose their code by what CPUID has, which is not all what the kernel serves: AVX is hidden. The least CPU that there is, and all
-// that QEMU has.
+// Programs choose their code by what CPUID has, which is not all what the kernel serves: AVX-512 is hidden. The least CPU that there is, and
+// all that QEMU has.
 func TestCPUs(t *testing.T) {
 	for _, c := range checks {
 		if c.program != "start" && c.program != "threads" && c.program != "signals" {
@@ -420,6 +420,32 @@ func TestGo(t *testing.T) {
 				t.Errorf("want how %d, code %d, %q; got %v", c.how, c.code, c.says, e)
 			}
 		})
+	}
+}
+
+// Programs that are built for a CPU with AVX2 run on one.
+func TestV3(t *testing.T) {
+	t.Setenv("GOAMD64", "v3")
+	dir := t.TempDir()
+	data(t, filepath.Join(dir, "data"))
+	run(t, "go", "build", "-trimpath", "-o", filepath.Join(dir, "gosuite"), "./gosuite")
+	const says = "ok args\nok goroutines\nok gc\nok timers\nok panic\nok nil\nok preempt\nok threads\nok files\nok pipe\nok signal\nok stack\nok mmap\n"
+	if e := boot(t, vmSpec{dir: dir, args: []string{"/gosuite"}, env: []string{"KEY=a value"}, cpu: "max"}); e.how != abi.EndExited || e.code != 42 || e.console != says {
+		t.Errorf("Go: want exit 42, %q; got %v", says, e)
+	}
+	const v2 = "This program can only be run on AMD64 processors with v3 microarchitecture support.\n"
+	if e := boot(t, vmSpec{dir: dir, args: []string{"/gosuite"}, cpu: "max,-avx"}); e.how != abi.EndExited || e.code != 1 || e.console != v2 {
+		t.Errorf("Go on a CPU without AVX: want exit 1, %q; got %v", v2, e)
+	}
+	needs.Tool(t, "gcc", "gcc libc6-dev")
+	run(t, "gcc", "-static", "-O3", "-march=x86-64-v3", "-w", "-pthread", "-o", filepath.Join(dir, "threads"), "c/threads.c", "-lm")
+	for _, c := range checks {
+		if c.program == "threads" {
+			e := boot(t, vmSpec{dir: dir, args: append([]string{"/threads"}, c.args...), cpu: "max"})
+			if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != c.code || got != c.want {
+				t.Errorf("C: want exit %d after %q, got %v", c.code, c.want, e)
+			}
+		}
 	}
 }
 

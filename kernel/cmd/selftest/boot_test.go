@@ -40,8 +40,9 @@ func TestBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The default, the least that there is, and all that QEMU has: UMIP among it.
-	for _, model := range []string{"", "qemu64", "max"} {
+	// The default, the least that there is, all that QEMU has, UMIP among it, and AVX on a CPU that does not tell whether it is in use, and
+	// that has XSAVE alone.
+	for _, model := range []string{"", "qemu64", "max", "max,-xgetbv1", "max,-avx"} {
 		t.Run("cpu="+model, func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPU: model}, 63) })
 	}
 	// Above 1 GiB; with a hole for devices below 4 GiB; above that. Of the first MiB 384 KiB are no RAM, nor is the firmware's part.

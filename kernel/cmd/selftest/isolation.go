@@ -51,7 +51,6 @@ var hostile = []struct {
 	{"ltr", "\x0f\x00\xd8", 13, 0},                                                 // ltr %ax
 	{"lmsw", "\x0f\x01\xf0", 13, 0},                                                // lmsw %ax
 	{"sysret", "\x48\x0f\x07", 13, 0},                                              // sysretq
-	{"AVX", "\xc5\xfc\x57\xc0", 6, 0},                                              // vxorps %ymm0,%ymm0,%ymm0
 	{"wrfsbase", "\xf3\x48\x0f\xae\xd0", 6, 0},                                     // wrfsbase %rax
 	{"breakpoint", "\xcc", 3, 0},                                                   // int3
 	{"int 0x80", "\xcd\x80", 13, 0},                                                // int $0x80

@@ -20,6 +20,7 @@ import (
 )
 
 func main() {
+	ring0.EnableAVX()
 	for _, c := range []struct {
 		name string
 		run  func() error
@@ -447,5 +448,5 @@ func floatingPoint() error {
 	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall || c.RBX != 0x1122334455667788 || uint32(c.R12) != 0x3f80 {
 		return fmt.Errorf("trap %d, XMM7 %#x, MXCSR %#x", trap, c.RBX, c.R12)
 	}
-	return nil
+	return avx()
 }
