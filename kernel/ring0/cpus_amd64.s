@@ -1,5 +1,6 @@
 #include "textflag.h"
 #include "go_asm.h"
+#include "state_amd64.h"
 
 // What the CPUs besides the first execute: see kernelcpus.go. GS is the base of their cpuBlock, outside ring 3.
 
@@ -72,6 +73,14 @@ TEXT cpuEntry<>(SB), NOSPLIT|NOFRAME, $0
 	WRITEMSR(LSTAR)
 	MOVQ cpuBlock_fmask(BX), AX
 	WRITEMSR(FMASK)
+	CMPB ·avx(SB), $const_avxNone
+	JEQ  noAVX
+	XORL CX, CX
+	XORL DX, DX
+	MOVL $const_states, AX
+	XSETBV
+
+noAVX:
 	CMPL cpuBlock_hasAux(BX), $0
 	JEQ  noAux
 	MOVL cpuBlock_number(BX), AX
@@ -110,7 +119,7 @@ leave:
 	SHLQ $32, DX
 	ORQ  DX, AX
 	ADDQ AX, Context_Ticks(SP)
-	FXSAVE64 fxOff(SP)
+	SAVESTATE
 	MOVQ BX, cpuBlock_trap(GS)
 	MOVQ cpuBlock_self(GS), SP
 	ADDQ $const_cpuBlockSize, SP
@@ -160,7 +169,7 @@ same:
 	WRITEMSR(KERNELGSBASE)
 	MOVQ Context_FSBase(DI), AX
 	WRITEMSR(FSBASE)
-	FXRSTOR64 fxOff(DI)
+	LOADSTATE
 	MOVQ DI, SP
 	RDTSC
 	SHLQ $32, DX

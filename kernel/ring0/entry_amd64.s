@@ -1,5 +1,6 @@
 #include "textflag.h"
 #include "go_asm.h"
+#include "state_amd64.h"
 
 // thread and Context agree in their first two fields, so one piece of code saves either. kernel.go checks that.
 #define frameSize const_frameSize
@@ -103,18 +104,13 @@ user:
 	MOVL $256, BX
 	JMP  leave<>(SB)
 
-// leave ends enter: RSP = Context, BX = what enter returns. It leaves the upper halves of the YMM registers zero, and the kernel has no
-// instruction that changes them.
+// leave ends enter: RSP = Context, BX = what enter returns.
 TEXT leave<>(SB), NOSPLIT|NOFRAME, $0
 	RDTSC
 	SHLQ $32, DX
 	ORQ  DX, AX
 	ADDQ AX, Context_Ticks(SP)
-	FXSAVE64 fxOff(SP)
-	CMPB ·avx(SB), $0
-	JNE  upper
-
-saved:
+	SAVESTATE
 	MOVB $0, ·inUser(SB)
 	MOVQ ·cur(SB), SI
 	LEAQ frameSize(SI), AX
@@ -128,24 +124,6 @@ saved:
 	MOVQ BX, 16(SP) // enter's frame: return address, argument, result
 	STI
 	RET
-
-	// Most calls are made with the upper halves zero, as the ABI wants it of calls of functions, and asking is cheaper than saving.
-upper:
-	MOVL $const_stateAVX, AX
-	XORL DX, DX
-	CMPB ·avx(SB), $const_avxAsk
-	JNE  save
-	MOVL $1, CX
-	XGETBV
-	XORL DX, DX
-	ANDL $const_stateAVX, AX
-	MOVQ AX, Context_XState(SP)
-	JEQ  saved
-
-save:
-	XSAVE64 fxOff(SP)
-	VZEROUPPER
-	JMP saved
 
 // func enter(c *Context) int
 TEXT ·enter(SB), NOSPLIT|NOFRAME, $0-16
@@ -182,11 +160,7 @@ otherGS:
 sameGS:
 	MOVQ Context_FSBase(DI), AX
 	WRITEMSR(FSBASE)
-	FXRSTOR64 fxOff(DI)
-	TESTB $const_stateAVX, Context_XState(DI)
-	JNE   upper
-
-restored:
+	LOADSTATE
 	MOVQ DI, SP
 	RDTSC
 	SHLQ $32, DX
@@ -211,12 +185,6 @@ iret:
 	POPREGS
 	ADDQ $16, SP
 	IRETQ
-
-upper:
-	MOVL $const_stateAVX, AX
-	XORL DX, DX
-	XRSTOR64 fxOff(DI)
-	JMP restored
 
 // resume continues the thread in AX.
 TEXT resume<>(SB), NOSPLIT|NOFRAME, $0

@@ -7,6 +7,7 @@ const (
 	stateX87 = 1 << 0
 	stateSSE = 1 << 1
 	stateAVX = 1 << 2
+	states   = stateX87 | stateSSE | stateAVX // XCR0 when programs have AVX
 	avxOff   = 576
 	avxSize  = 256
 )
@@ -29,7 +30,7 @@ const (
 	featureInUse = 1 << 2 // leaf 0xd, 1, EAX: XGETBV tells what is in use
 )
 
-// kernelEnableAVX gives programs AVX, if this CPU has it. Each CPU has to be told.
+// kernelEnableAVX gives programs AVX, if this CPU has it. The others follow it when they start.
 func kernelEnableAVX() {
 	maxLeaf, _, _, _ := cpu.CPUID(0, 0)
 	_, _, features, _ := cpu.CPUID(1, 0)
@@ -37,7 +38,6 @@ func kernelEnableAVX() {
 	if maxLeaf < leafXState || features&need != need {
 		return
 	}
-	const states = stateX87 | stateSSE | stateAVX
 	has, _, _, _ := cpu.CPUID(leafXState, 0)
 	size, offset, _, _ := cpu.CPUID(leafXState, 2)
 	if has&states != states || offset != avxOff || size != avxSize {

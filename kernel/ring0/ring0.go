@@ -117,7 +117,8 @@ func Share(on bool) {
 func enter(c *Context) int
 
 // EnableAVX gives programs AVX, if the CPU has it. It is called when the Go runtime and all packages are initialised: they have looked
-// at the CPU then, and never use AVX themselves, so that nothing in ring 0 changes what of a program's state only XSAVE saves.
+// at the CPU then, and never use AVX themselves, so that nothing in ring 0 changes what of a program's state only XSAVE saves. CPUs that
+// are started later have it too.
 func EnableAVX() { kernelEnableAVX() }
 
 // HasAVX reports whether programs have AVX.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
@@ -14,6 +15,14 @@ import (
 func setUpper(v uint64)
 func upper() (v0, v7, v14 uint64)
 func clearUpper()
+
+// spin fills the YMM registers with RBX, calls the kernel and looks for ever whether they still have it:
+// movq %rbx,%xmm0; vinsertf128 $1,%xmm0,%ymm0,%ymm0; vmovaps %ymm0,%ymm1 to 15; syscall; again: vmovaps %ymm0,%ymm1;
+// vextractf128 $1,%ymm0,%xmm2; movq %xmm2,%r12; vextractf128 $1,%ymm15,%xmm2; movq %xmm2,%r13; cmp %r12,%rbx; jne bad;
+// cmp %r13,%rbx; je again; bad: ud2
+const spin = "\x66\x48\x0f\x6e\xc3\xc4\xe3\x7d\x18\xc0\x01\xc5\xfc\x28\xc8\xc5\xfc\x28\xd0\xc5\xfc\x28\xd8\xc5\xfc\x28\xe0\xc5\xfc\x28\xe8\xc5\xfc\x28\xf0" +
+	"\xc5\xfc\x28\xf8\xc5\x7c\x28\xc0\xc5\x7c\x28\xc8\xc5\x7c\x28\xd0\xc5\x7c\x28\xd8\xc5\x7c\x28\xe0\xc5\x7c\x28\xe8\xc5\x7c\x28\xf0\xc5\x7c\x28\xf8\x0f\x05" +
+	"\xc5\xfc\x28\xc8\xc4\xe3\x7d\x19\xc2\x01\x66\x49\x0f\x7e\xd4\xc4\x63\x7d\x19\xfa\x01\x66\x49\x0f\x7e\xd5\x4c\x39\xe3\x75\x05\x4c\x39\xeb\x74\xdc\x0f\x0b"
 
 // avx checks the upper halves of the YMM registers: the kernel's Go leaves them alone, and each program has its own, without anything of
 // another's or the kernel's.
@@ -46,12 +55,6 @@ func avx() error {
 		return err
 	}
 
-	// movq %rbx,%xmm0; vinsertf128 $1,%xmm0,%ymm0,%ymm0; vmovaps %ymm0,%ymm1 to 15; syscall; again: vmovaps %ymm0,%ymm1;
-	// vextractf128 $1,%ymm0,%xmm2; movq %xmm2,%r12; vextractf128 $1,%ymm15,%xmm2; movq %xmm2,%r13; cmp %r12,%rbx; jne bad;
-	// cmp %r13,%rbx; je again; bad: ud2
-	const spin = "\x66\x48\x0f\x6e\xc3\xc4\xe3\x7d\x18\xc0\x01\xc5\xfc\x28\xc8\xc5\xfc\x28\xd0\xc5\xfc\x28\xd8\xc5\xfc\x28\xe0\xc5\xfc\x28\xe8\xc5\xfc\x28\xf0" +
-		"\xc5\xfc\x28\xf8\xc5\x7c\x28\xc0\xc5\x7c\x28\xc8\xc5\x7c\x28\xd0\xc5\x7c\x28\xd8\xc5\x7c\x28\xe0\xc5\x7c\x28\xe8\xc5\x7c\x28\xf0\xc5\x7c\x28\xf8\x0f\x05" +
-		"\xc5\xfc\x28\xc8\xc4\xe3\x7d\x19\xc2\x01\x66\x49\x0f\x7e\xd4\xc4\x63\x7d\x19\xfa\x01\x66\x49\x0f\x7e\xd5\x4c\x39\xe3\x75\x05\x4c\x39\xeb\x74\xdc\x0f\x0b"
 	var contexts [2]*ring0.Context
 	values := [2]uint64{0x1111222233334444, 0x8888777766665555}
 	c, space, err := program(spin)
@@ -101,6 +104,33 @@ func avx() error {
 		return fmt.Errorf("upper halves that are zero: trap %d, %x", trap, fresh.R12)
 	}
 	space.Activate()
+	return nil
+}
+
+// movesTo checks that the upper halves go with a context to CPU n and back.
+func movesTo(n int) error {
+	if !ring0.HasAVX() {
+		return nil
+	}
+	c, _, err := program(spin)
+	if err != nil {
+		return err
+	}
+	c.RBX = 0x1234567887654321
+	for i := range 4 {
+		if i%2 == 0 {
+			ring0.Give(n, c)
+			if i != 0 {
+				time.Sleep(time.Millisecond)
+				ring0.Kick(n)
+			}
+			if trap := returned(n); (i == 0) != (trap == ring0.TrapSyscall) || i != 0 && trap != ring0.TrapTimeslice || c.XState != ring0.StateAVX {
+				return fmt.Errorf("upper halves: trap %d, %x and %x", trap, c.R12, c.R13)
+			}
+		} else if trap := ring0.Enter(c, ring0.Nanotime()+1e6); trap != ring0.TrapTimeslice {
+			return fmt.Errorf("upper halves on the first CPU: trap %d, %x and %x", trap, c.R12, c.R13)
+		}
+	}
 	return nil
 }
 

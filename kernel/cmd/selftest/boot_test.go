@@ -47,7 +47,7 @@ func TestBoot(t *testing.T) {
 	}
 	// Above 1 GiB; with a hole for devices below 4 GiB; above that. Of the first MiB 384 KiB are no RAM, nor is the firmware's part.
 	for _, n := range []int{2, 4} {
-		t.Run(fmt.Sprintf("cpus=%d", n), func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPUs: n}, 63) })
+		t.Run(fmt.Sprintf("cpus=%d", n), func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPU: "max", CPUs: n}, 63) })
 	}
 	for _, mib := range []int64{2048, 3500, 5120} {
 		t.Run(fmt.Sprintf("memory=%dM", mib), func(t *testing.T) {

@@ -40,6 +40,9 @@ func cpus() error {
 		if err := runsOn(n); err != nil {
 			return fmt.Errorf("CPU %d: %w", n, err)
 		}
+		if err := movesTo(n); err != nil {
+			return fmt.Errorf("CPU %d: %w", n, err)
+		}
 	}
 	if err := parallel(); err != nil {
 		return err
