@@ -179,16 +179,13 @@ func (p *process) finish(t *thread, result int64) {
 	}
 }
 
-// fileEvent wakes the threads that wait for node.
-func (p *process) fileEvent(node vfs.Node) {
+// anyEvent stands for what is no single event, such as a closed end of a pipe.
+const anyEvent = ^uint32(0)
+
+// fileEvent wakes the threads that wait for node, to which events happened.
+func (p *process) fileEvent(node vfs.Node, events uint32) {
 	p.calls++
-	for _, e := range p.epolls {
-		for i := range e.watch {
-			if e.watch[i].file.Node == node {
-				e.watch[i].fresh = true
-			}
-		}
-	}
+	p.refresh(node, events)
 	t := p.threads
 	for range p.numTh {
 		if t.state == blocked && t.onFile && (t.file == nil || t.file == node) {
