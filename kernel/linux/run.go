@@ -69,6 +69,7 @@ type process struct {
 	ended       cpuTime
 	cpuTimers   int // timers that count CPU time
 	futexes     [futexBuckets]queue
+	anyOf       []*thread // that wait for any of several futexes
 
 	actions    [numSignals + 1]action
 	pending    sigQueue // for the process as a whole

@@ -36,6 +36,8 @@ type thread struct {
 	futexBits  uint32   // of a wake that it waits for; 0: it waits to own the futex
 	futexValue uint32
 	futexAddr  uint64
+	heirTo     uint64     // address of the futex that it is to own once somebody moves it there; 0: none
+	anyOf      []futexKey // that it waits for any of
 	private    bool
 	nextQueue  *thread
 	urgent     bool   // it runs because its wait ended
