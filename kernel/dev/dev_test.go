@@ -17,6 +17,7 @@ type fake struct {
 	magic, version, id uint32
 	features           [2]uint32
 	queueMax, segMax   uint32
+	sizeMax, entries   uint32
 	sectors            uint64
 	status, selected   uint32
 	driver             [2]uint32
@@ -78,6 +79,8 @@ func (f *fake) load(off uint64) uint32 {
 		return uint32(f.sectors)
 	case regConfig + configCapacity + 4:
 		return uint32(f.sectors >> 32)
+	case regConfig + configSizeMax:
+		return f.sizeMax
 	case regConfig + configSegMax:
 		return f.segMax
 	}
@@ -106,6 +109,8 @@ func (f *fake) store(off uint64, v uint32) {
 		f.selected = v
 	case regDriver:
 		f.driver[f.selected&1] = v
+	case regQueueNum:
+		f.entries = v
 	case regQueueReady:
 		f.ready = v
 	case regIRQAck:
@@ -152,10 +157,17 @@ func (f *fake) at(phys, n uint64) []byte {
 // serve does what is available. answer changes what the used entry says, its id and how much more than it should, and the status.
 func (f *fake) serve(answer func() (id, more uint32, status byte)) {
 	f.requests++
-	avail := f.at(f.queue[1], 4+2*queueSize)
+	entries := uint16(f.entries)
+	if f.entries > f.queueMax || entries&(entries-1) != 0 {
+		panic(fmt.Sprintf("a queue of %d", f.entries))
+	}
+	avail := f.at(f.queue[1], 4+2*uint64(entries))
 	for ; f.used != le.Uint16(avail[2:]); f.used++ {
-		head := le.Uint16(avail[4+2*(f.used%queueSize):])
+		head := le.Uint16(avail[4+2*(f.used%entries):])
 		d := func(i uint16) (addr uint64, n uint32, flags, next uint16) {
+			if i >= entries {
+				panic(fmt.Sprintf("descriptor %d of %d", i, entries))
+			}
 			b := f.at(f.queue[0]+16*uint64(i), 16)
 			return le.Uint64(b), le.Uint32(b[8:]), le.Uint16(b[12:]), le.Uint16(b[14:])
 		}
@@ -171,7 +183,9 @@ func (f *fake) serve(answer func() (id, more uint32, status byte)) {
 			if flags&descNext == 0 {
 				break
 			}
-			segments++
+			if segments++; f.driver[0]&featureSizeMax != 0 && n > f.sizeMax {
+				panic(fmt.Sprintf("a piece of %d bytes", n))
+			}
 			copy(f.at(addr, uint64(n)), f.disk[from:])
 			from += uint64(n)
 			written += n
@@ -182,7 +196,7 @@ func (f *fake) serve(answer func() (id, more uint32, status byte)) {
 		f.segments = segments
 		id, more, status := answer()
 		f.at(addr, 1)[0] = status
-		u := f.at(f.queue[2]+4+8*uint64(f.used%queueSize), 8)
+		u := f.at(f.queue[2]+4+8*uint64(f.used%entries), 8)
 		le.PutUint32(u, uint32(head)+id)
 		le.PutUint32(u[4:], written+1+more)
 	}
@@ -229,6 +243,11 @@ func TestRead(t *testing.T) {
 		"two pieces":           {func(f *fake) { f.segMax = 2 }, 2},
 		"none, it says":        {func(f *fake) { f.segMax = 0 }, 1},
 		"short queue":          {func(f *fake) { f.queueMax = queueSize }, 16},
+		"shorter":              {func(f *fake) { f.queueMax = 17 }, 14},
+		"the shortest":         {func(f *fake) { f.queueMax = leastQueue }, 2},
+		"small pieces":         {func(f *fake) { f.features[0], f.sizeMax = featureSegMax|featureSizeMax, 1300 }, 62},
+		"small pieces, few":    {func(f *fake) { f.features[0], f.sizeMax, f.queueMax = featureSegMax|featureSizeMax, sector, 4 }, 2},
+		"one small piece":      {func(f *fake) { f.features[0], f.sizeMax = featureSizeMax, 4095 }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake()
@@ -252,9 +271,10 @@ func TestNotStarted(t *testing.T) {
 	}{
 		{" is a legacy device: start QEMU with -global virtio-mmio.force-legacy=false", func(f *fake) { f.version = 1 }},
 		{": it offers no version 1 of virtio", func(f *fake) { f.features[1] = 0 }},
-		{": its queue is too short", func(f *fake) { f.queueMax = queueSize / 2 }},
+		{": its queue is too short", func(f *fake) { f.queueMax = leastQueue - 1 }},
 		{": its size makes no sense", func(f *fake) { f.sectors = 1 << 55 }},
 		{": its size makes no sense", func(f *fake) { f.moves = true }},
+		{": it takes no whole sector in one piece of memory", func(f *fake) { f.features[0], f.sizeMax = featureSizeMax, sector-1 }},
 	} {
 		f := newFake()
 		c.change(f)

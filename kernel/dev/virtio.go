@@ -56,18 +56,22 @@ const (
 	statusFeaturesOK  = 8
 	statusNeedsReset  = 0x40
 	featureVersion1   = 1      // bit 32, in the second word
-	featureSegMax     = 1 << 2 // of virtio-blk, section 5.2.3
+	featureSizeMax    = 1 << 1 // of virtio-blk, section 5.2.3
+	featureSegMax     = 1 << 2
 
 	interruptConfig = 2
 
 	// Of virtio-blk's configuration, section 5.2.4.
 	configCapacity = 0
+	configSizeMax  = 8
 	configSegMax   = 12
 )
 
-// The virtqueue lies in one page: descriptors, available ring, used ring (section 2.7), then the request's header and status.
+// The virtqueue lies in one page: descriptors, available ring, used ring (section 2.7), then the request's header and status. The
+// device may want it shorter.
 const (
 	queueSize  = 64
+	leastQueue = 4 // a power of two: a header, a piece of memory and the status
 	availOff   = 16 * queueSize
 	usedOff    = 2048
 	headerOff  = 3072
@@ -76,7 +80,6 @@ const (
 	descNext   = 1
 	descWrite  = 2
 	sector     = 512
-	maxPieces  = queueSize - 2
 	maxPiece   = 1 << 30 // bytes: a descriptor has 32 bits for them
 	maxSectors = 1 << 53
 	typeRead   = 0
@@ -105,7 +108,9 @@ type block struct {
 	queue   []byte // a page
 	phys    uint64 // where the device sees it
 	avail   uint16 // index of the next available entry
+	entries uint16 // of the queue, a power of two
 	pieces  int    // how many pieces of memory a request may have
+	piece   int    // how many bytes each of them may have, a multiple of a sector
 	sectors uint64
 	broken  error // why the device was given up
 }
@@ -131,9 +136,9 @@ func (d *block) start(page []byte, phys uint64) error {
 		return d.failure("it offers no version 1 of virtio")
 	}
 	d.store(regFeaturesSel, 0)
-	segMax := d.load(regFeatures) & featureSegMax
+	limits := d.load(regFeatures) & (featureSizeMax | featureSegMax)
 	d.store(regDriverSel, 0)
-	d.store(regDriver, segMax)
+	d.store(regDriver, limits)
 	d.store(regDriverSel, 1)
 	d.store(regDriver, featureVersion1)
 	const features = statusAcknowledge | statusDriver | statusFeaturesOK
@@ -142,23 +147,33 @@ func (d *block) start(page []byte, phys uint64) error {
 		return d.failure("it refuses the driver's features")
 	}
 	d.store(regQueueSel, 0)
-	if d.load(regQueueReady) != 0 || d.load(regQueueMax) < queueSize {
+	longest := d.load(regQueueMax)
+	if d.load(regQueueReady) != 0 || longest < leastQueue {
 		return d.failure("its queue is too short")
 	}
-	d.store(regQueueNum, queueSize)
+	for d.entries = queueSize; uint32(d.entries) > longest; {
+		d.entries /= 2
+	}
+	d.store(regQueueNum, uint32(d.entries))
 	d.store64(regQueueDesc, phys)
 	d.store64(regQueueDriver, phys+availOff)
 	d.store64(regQueueDevice, phys+usedOff)
 	d.store(regQueueReady, 1)
 	d.store(regStatus, features|statusDriverOK)
-	d.pieces = 1 // what a device takes that does not say
+	d.pieces, d.piece = 1, maxPiece // what a device takes that does not say
 	for range 10 {
 		generation := d.load(regGeneration)
 		d.sectors = uint64(d.load(regConfig+configCapacity)) | uint64(d.load(regConfig+configCapacity+4))<<32
-		if segMax != 0 {
-			d.pieces = int(min(max(d.load(regConfig+configSegMax), 1), maxPieces))
+		if limits&featureSegMax != 0 {
+			d.pieces = int(min(max(d.load(regConfig+configSegMax), 1), uint32(d.entries)-2))
+		}
+		if limits&featureSizeMax != 0 {
+			d.piece = int(min(d.load(regConfig+configSizeMax), maxPiece) &^ (sector - 1))
 		}
 		if generation == d.load(regGeneration) && d.sectors <= maxSectors {
+			if d.piece == 0 {
+				return d.failure("it takes no whole sector in one piece of memory")
+			}
 			return nil
 		}
 	}
@@ -196,8 +211,8 @@ func (d *block) read(p []byte, off uint64) (int, error) {
 	start, length := noInterval, 0
 	for total < len(p) {
 		phys, n := d.physical(p[total:])
-		n = min(n, maxPiece)
-		if start+uint64(length) != phys || start == noInterval || length > maxPiece-n {
+		n = min(n, d.piece)
+		if start+uint64(length) != phys || start == noInterval || length > d.piece-n {
 			if pieces == d.pieces {
 				break
 			}
@@ -249,8 +264,8 @@ func (d *block) request(pieces int, at uint64, n int) error {
 	d.queue[statusOff] = statusNone
 	*d.word(16 * (pieces + 1)) = d.phys + statusOff
 	*d.word(16*(pieces+1) + 8) = 1 | descWrite<<32
-	*d.half(availOff + 4 + 2*int(d.avail%queueSize)) = 0
-	used := usedOff + 4 + 8*int(d.avail%queueSize)
+	*d.half(availOff + 4 + 2*int(d.avail%d.entries)) = 0
+	used := usedOff + 4 + 8*int(d.avail%d.entries)
 	d.avail++
 	*d.half(availOff + 2) = d.avail
 

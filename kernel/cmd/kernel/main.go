@@ -81,6 +81,8 @@ func root(p *boot.Params) *vfs.Mount {
 // rofs mounts the image on the disk.
 func rofs(disk dev.Disk, size int64) *vfs.Mount {
 	// Frames in a row, because the Go heap is slow with what is large.
+	total, _ := mem.Stats()
+	segments := int(min(max(total*mem.PageSize/segmentShare, minSegments), maxSegments))
 	cache := mem.AllocContig(segments*segmentSize/mem.PageSize, abi.OwnDevice)
 	if cache == 0 {
 		fail("no memory")
@@ -126,10 +128,13 @@ func readAll(disk dev.Disk, size int64) []byte {
 	return b
 }
 
-// segmentSize is how much is read from the disk at once, in bytes: a request costs more than 64 KiB of copying.
+// segmentSize is how much is read from the disk at once, in bytes: a request costs more than 64 KiB of copying. There is one such
+// segment for each segmentShare bytes of RAM, within bounds: with fewer, metadata and contents push each other out.
 const (
-	segmentSize = 64 << 10
-	segments    = 3
+	segmentSize  = 64 << 10
+	segmentShare = 20 << 20
+	minSegments  = 3
+	maxSegments  = 16 // all are looked at to find one
 )
 
 // section is a disk from a byte offset on.
