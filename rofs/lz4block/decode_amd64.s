@@ -300,6 +300,8 @@ done:
 	MOVQ DI, ret+48(FP)
 	RET
 
-bad:
-	MOVQ $-1, ret+48(FP)
+bad: // DI is behind what was made
+	SUBQ R10, DI
+	NOTQ DI
+	MOVQ DI, ret+48(FP)
 	RET

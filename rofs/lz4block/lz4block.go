@@ -28,23 +28,23 @@ func decodeGeneric(dst, src []byte) int {
 			if lit == 15 {
 				var ok bool
 				if lit, s, ok = extend(src, s, lit); !ok {
-					return -1
+					return ^d
 				}
 			}
 			if lit > len(src)-s || lit > len(dst)-d {
-				return -1
+				return ^d
 			}
 			copy(dst[d:], src[s:s+lit])
 			s += lit
 			d += lit
 			if s == len(src) { // a block ends with literals, whose token has no match
 				if match != 0 {
-					return -1
+					return ^d
 				}
 				return d
 			}
 			if len(src)-s < 2 {
-				return -1
+				return ^d
 			}
 		}
 		off := int(src[s]) | int(src[s+1])<<8
@@ -52,19 +52,19 @@ func decodeGeneric(dst, src []byte) int {
 		if match == 15 {
 			var ok bool
 			if match, s, ok = extend(src, s, match); !ok {
-				return -1
+				return ^d
 			}
 		}
 		match += 4
 		if off == 0 || off > d || match > len(dst)-d {
-			return -1
+			return ^d
 		}
 		from, end := d-off, d+match
 		for d < end { // what lies between from and d repeats, and doubles with each copy
 			d += copy(dst[d:end], dst[from:d])
 		}
 	}
-	return -1
+	return ^d
 }
 
 // extend adds the bytes that prolong a length of 15 and returns where they end.

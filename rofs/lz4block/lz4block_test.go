@@ -37,7 +37,7 @@ func both(t testing.TB, size int, src []byte) (n int, dst []byte) {
 	if !intact() {
 		t.Fatal("decodeAsm wrote outside dst")
 	}
-	if n >= 0 && !bytes.Equal(got[:n], want[:n]) {
+	if made := max(n, ^n); !bytes.Equal(got[:made], want[:made]) {
 		t.Fatalf("decodeAsm and decodeGeneric differ for %x", src)
 	}
 	return n, want
@@ -102,8 +102,22 @@ func TestDecode(t *testing.T) {
 				t.Fatalf("seed %d, %d bytes and room for %d more: decoded %d", seed, len(data), slack, got)
 			}
 		}
-		if got, _ := both(t, len(data)-1, packed); got != -1 {
-			t.Fatalf("seed %d: decoded %d bytes into %d", seed, got, len(data)-1)
+		for _, room := range []int{len(data) - 1, r.IntN(len(data)), min(len(data)-1, r.IntN(300))} {
+			got, out := both(t, room, packed)
+			if got >= 0 || ^got > room || !bytes.Equal(out[:^got], data[:^got]) {
+				t.Fatalf("seed %d: decoded %d bytes into %d", seed, got, room)
+			}
+		}
+		for range 10 {
+			out, intact := guarded(len(data))
+			n := r.IntN(len(data) + 1)
+			if !DecodeStart(out, packed, n) || !bytes.Equal(out[:n], data[:n]) || !intact() {
+				t.Fatalf("seed %d: the first %d of %d bytes are not decoded", seed, n, len(data))
+			}
+			n = 1 + n*3/4
+			if cut := packed[:r.IntN(len(packed))]; DecodeStart(out, cut, n) && !bytes.Equal(out[:n], data[:n]) {
+				t.Fatalf("seed %d: the first %d of %d bytes are wrong where the block is cut to %d bytes", seed, n, len(data), len(cut))
+			}
 		}
 		for range 40 { // what is cut or damaged
 			if got, _ := both(t, len(data), packed[:r.IntN(n)]); got == len(data) {
