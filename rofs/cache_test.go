@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/firstlight-boot/firstlight/rofs"
+	"github.com/firstlight-boot/firstlight/rofs/format"
 )
 
 var largeImage struct {
@@ -150,5 +151,88 @@ func TestReadOnce(t *testing.T) {
 	part(2 << 20)
 	if data != before {
 		t.Errorf("read again: %d times", data-before)
+	}
+}
+
+// TestReadStart reads here and there: each read is right, the first of a cluster leaves nothing in memory, the second does, and
+// what is stored is verified also where it is not decoded.
+func TestReadStart(t *testing.T) {
+	big, small, image := large(t)
+	var metadata, reads, last int64 // reads of data, and the last byte that they read
+	bad := int64(-1)                // the byte there is wrong
+	dev := readerAt(func(p []byte, off int64) (int, error) {
+		n, err := bytes.NewReader(image).ReadAt(p, off)
+		if off >= metadata {
+			reads++
+			last = off + int64(n) - 1
+		}
+		if at := bad - off; at >= 0 && at < int64(n) {
+			p[at] ^= 1
+		}
+		return n, err
+	})
+	var f *rofs.FS
+	readAt := func(name string, want []byte, off, n int) error {
+		file, err := f.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		p := make([]byte, n)
+		if _, err := file.(io.ReaderAt).ReadAt(p, int64(off)); err != nil {
+			return err
+		}
+		if !bytes.Equal(p, want[off:off+n]) {
+			t.Fatalf("%s: %d bytes at %d are wrong", name, n, off)
+		}
+		return nil
+	}
+	fresh := func() {
+		var err error
+		if f, err = rofs.Open(dev, int64(len(image))); err != nil {
+			t.Fatal(err)
+		}
+		metadata = f.Info().MetadataBytes
+	}
+	fresh()
+	info, err := f.Stat("big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster := info.Sys().(*rofs.Stat).ClusterSize
+	for round, want := range []int64{5, 5, 0} {
+		before := reads
+		for k := 1; k < 11; k += 2 { // none follows another
+			if err := readAt("big", big, k*cluster+100+100*round, 3000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := reads - before; got != want {
+			t.Errorf("round %d: %d reads of data, want %d", round, got, want)
+		}
+	}
+	rnd := rand.New(rand.NewPCG(5, 5))
+	for range 2000 {
+		n := 1 + rnd.IntN(cluster*3/2)
+		if err := readAt("big", big, rnd.IntN(len(big)-n), n); err != nil {
+			t.Fatal(err)
+		}
+		n = 1 + rnd.IntN(len(small))
+		if err := readAt("small", small, rnd.IntN(len(small)-n+1), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"big", "small"} {
+		fresh()
+		want := map[string][]byte{"big": big, "small": small}[name]
+		if err := readAt(name, want, 100, 10); err != nil {
+			t.Fatal(err)
+		}
+		fresh()
+		for _, bad = range []int64{last, last, -1, -1} {
+			if err := readAt(name, want, 100, 10); bad < 0 && err != nil || bad >= 0 && !errors.Is(err, format.ErrChecksum) {
+				t.Errorf("%s with byte %d of the image damaged: %v", name, bad, err)
+			}
+		}
 	}
 }

@@ -497,6 +497,35 @@ func (f *FS) Decode(c *format.Cluster, dst []byte) error {
 	return f.decode(c, dst)
 }
 
+// Start decodes the LZ4 cluster of which c is the record no further than its byte n takes, with Options.Direct, and returns what is
+// up to there, valid until the next call. The stored bytes are verified, all of them. It returns nil where it cannot: Decode says
+// why.
+func (f *FS) Start(c *format.Cluster, n int) []byte {
+	off, length, size := c.Off(), uint64(c.Len()), uint64(c.Size())
+	if !f.direct || c.Codec() != format.CodecLZ4 || size > 1<<f.Super.MaxClusterLog() || uint64(n) > size ||
+		off < f.Super.DataOff() || off > f.size || length > f.size-off || length > size {
+		return nil
+	}
+	src := f.inAhead(off, length)
+	if src == nil {
+		if uint64(len(f.packed)) < length {
+			f.packed = make([]byte, 1<<f.Super.MaxClusterLog())
+		}
+		src = f.packed[:length]
+		if f.readFull(src, off) != nil {
+			return nil
+		}
+	}
+	f.decodedN = 0
+	if uint64(len(f.decoded)) < size {
+		f.decoded = make([]byte, 1<<f.Super.MaxClusterLog())
+	}
+	if format.Checksum(src) != c.CRC() || !lz4block.DecodeStart(f.decoded[:size], src, n) {
+		return nil
+	}
+	return f.decoded[:n]
+}
+
 // ReadCluster decodes cluster index of the file n, 1<<n.ClusterLog() bytes or what is left of the file, to the start of dst,
 // and zeroes what is then left of dst up to the cluster's size. When it fails, dst may hold anything.
 func (f *FS) ReadCluster(n *format.Inode, index uint64, dst []byte) error {
