@@ -10,6 +10,7 @@ type Params struct {
 	Cwd      string
 	Hostname string
 	Verbose  bool
+	CPUs     int // the most that the program's threads may run on; 0: nothing was said
 
 	RootType         string // "" when nothing was said; "initrd": the loader's module
 	RootFromVMM      bool   // the command line said it, not the image
@@ -128,6 +129,11 @@ func (p *Params) word(w []byte, fromVMM bool) {
 	case "verbose":
 		p.Verbose = value == "1"
 		return
+	case "cpus":
+		if n, rest, ok := number(value); ok && len(rest) == 0 && n > 0 && n <= 1<<16 {
+			p.CPUs = int(n)
+			return
+		}
 	case "virtio_mmio.device":
 		if fromVMM && p.addDisk(value) {
 			return

@@ -30,6 +30,9 @@ func TestParse(t *testing.T) {
 		{`init=/bin/other arg= verbose=1`, Params{
 			Args: []string{"/bin/other", ""}, Env: []string{"A=1", "B=2"}, Verbose: true,
 		}},
+		{`cpus=2 cpus=x cpus=0 cpus=65537`, Params{
+			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, CPUs: 2, Unknown: []string{"cpus=x", "cpus=0", "cpus=65537"},
+		}},
 		{`root=initrd`, Params{
 			Args: []string{"/app", "one"}, Env: []string{"A=1", "B=2"}, RootType: "initrd", RootFromVMM: true,
 		}},

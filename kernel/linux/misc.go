@@ -380,37 +380,51 @@ func (p *process) getrandom(addr, size, flags uint64) int64 {
 	return int64(done)
 }
 
-// getaffinity tells of the one CPU.
+// allCPUs is the mask of the CPUs that there are.
+func (p *process) allCPUs() uint64 { return 1<<p.numCPUs() - 1 }
+
+// getaffinity tells of the CPUs that there are, or of what setaffinity said.
 func (p *process) getaffinity(tid, size, addr uint64) int64 {
 	if size < 8 || size%8 != 0 {
 		return -int64(vfs.EINVAL)
 	}
-	if tid != 0 && p.byTID(int(int32(tid))) == nil {
+	to := p.threadOf(p.current, tid)
+	if to == nil {
 		return -int64(vfs.ESRCH)
 	}
-	if !p.mm.put64(addr, 1) {
+	mask := to.affinity
+	if mask == 0 {
+		mask = p.allCPUs()
+	}
+	if !p.mm.put64(addr, mask) {
 		return -int64(vfs.EFAULT)
 	}
 	return 8
 }
 
 func (p *process) setaffinity(tid, size, addr uint64) int64 {
-	if tid != 0 && p.byTID(int(int32(tid))) == nil {
+	to := p.threadOf(p.current, tid)
+	if to == nil {
 		return -int64(vfs.ESRCH)
 	}
 	var b [8]byte
 	if !p.mm.copyIn(b[:min(size, 8)], addr) {
 		return -int64(vfs.EFAULT)
 	}
-	if b[0]&1 == 0 {
+	mask := le64(b[:]) & p.allCPUs()
+	if mask == 0 {
 		return -int64(vfs.EINVAL)
+	}
+	to.affinity = mask
+	if to.on != 0 && mask&(1<<to.on) == 0 {
+		ring0.Kick(to.on)
 	}
 	return 0
 }
 
 func (p *process) membarrier(cmd, flags uint64) int64 {
-	// One CPU runs all threads, so every barrier is there already: GLOBAL, GLOBAL_EXPEDITED and its registration,
-	// PRIVATE_EXPEDITED and its registration, the same for SYNC_CORE.
+	// GLOBAL, GLOBAL_EXPEDITED and its registration, PRIVATE_EXPEDITED and its registration, the same for SYNC_CORE: an interrupt
+	// to each CPU in ring 3 is all of them.
 	const known = 1 | 2 | 4 | 8 | 16 | 32 | 64
 	switch {
 	case flags != 0:
@@ -418,13 +432,16 @@ func (p *process) membarrier(cmd, flags uint64) int64 {
 	case cmd == 0:
 		return known
 	case cmd&^known == 0 && cmd&(cmd-1) == 0:
+		if p.cpus.busy() != 0 {
+			ring0.Flush()
+		}
 		return 0
 	}
 	return -int64(vfs.EINVAL)
 }
 
 func (p *process) getcpu(cpu, node uint64) int64 {
-	if cpu != 0 && !p.mm.put32(cpu, 0) || node != 0 && !p.mm.put32(node, 0) {
+	if cpu != 0 && !p.mm.put32(cpu, uint32(p.current.last)) || node != 0 && !p.mm.put32(node, 0) {
 		return -int64(vfs.EFAULT)
 	}
 	return 0

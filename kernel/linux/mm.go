@@ -1,6 +1,9 @@
 package linux
 
 import (
+	"sync/atomic"
+	"unsafe"
+
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/vfs"
@@ -109,6 +112,7 @@ func (m *memory) unmapFiles() bool {
 		}
 		m.zapArea(a, a.start, a.end, false)
 	}
+	mem.Settle()
 	return m.pages < before
 }
 
@@ -163,6 +167,7 @@ func (m *memory) unshare(a *area, va uint64, f mem.Frame) fault {
 	copy(own.Bytes(pageSize), f.Bytes(pageSize))
 	m.space.Map(va, own, flagsOf(a.kind, true)) // the page table is there
 	a.file.Node.Mapped(a.page(va), -1)
+	mem.Settle()
 	return fault{}
 }
 
@@ -239,7 +244,7 @@ func (m *memory) drop(a *area, va uint64, f mem.Frame) {
 	mem.Free(f, abi.OwnApp)
 }
 
-// zap drops the present pages of [start, end), whose areas stay.
+// zap drops the present pages of [start, end), whose areas stay. Before the call is over somebody must settle.
 func (m *memory) zap(start, end uint64) {
 	for a := m.areas.within(start, end); a != nil; a = m.areas.within(a.end, end) {
 		m.zapArea(a, max(a.start, start), min(a.end, end), true)
@@ -276,6 +281,7 @@ func (m *memory) prune(start, end uint64) {
 		low = a.end
 	}
 	m.space.Prune(start, end, low, high)
+	mem.Settle()
 }
 
 // protect changes the protection of [start, end), which areas cover.
@@ -294,6 +300,7 @@ func (m *memory) protect(start, end uint64, prot uint32) {
 			va = next + pageSize
 		}
 	}
+	mem.Settle()
 }
 
 // forget drops the file's pages [from, to), in bytes, before the file loses them; and, if copies is set, those that the program has
@@ -308,6 +315,7 @@ func (m *memory) forget(n vfs.Node, from, to uint64, copies bool) {
 			m.zapArea(a, a.start+(first-a.off), a.start+(last-a.off), copies)
 		}
 	}
+	mem.Settle()
 }
 
 // userRange reports whether size bytes at va lie within the program's part of the address space.
@@ -380,7 +388,7 @@ func (m *memory) get32(va uint64) (uint32, bool) {
 	var b [4]byte
 	if va%4 == 0 { // within one page
 		if p := m.piece(va, 4, protRead); p != nil {
-			return le32(p), true
+			return atomic.LoadUint32((*uint32)(unsafe.Pointer(unsafe.SliceData(p)))), true
 		}
 		return 0, false
 	}
@@ -392,6 +400,24 @@ func (m *memory) put32(va uint64, v uint32) bool {
 	var b [4]byte
 	set32(b[:], v)
 	return m.copyOut(va, b[:])
+}
+
+// change changes the word at va, which is a multiple of 4, in one step, though threads on other CPUs change it too: to what to makes
+// of it, unless that says no. It returns the word as it was. A word that others change all the time is EAGAIN in the end.
+func (m *memory) change(va uint64, to func(old uint32) (word uint32, change bool)) (old uint32, err vfs.Errno) {
+	const tries = 1 << 16
+	b := m.piece(va, 4, protWrite)
+	if b == nil {
+		return 0, vfs.EFAULT
+	}
+	at := (*uint32)(unsafe.Pointer(unsafe.SliceData(b)))
+	for range tries {
+		old = atomic.LoadUint32(at)
+		if v, change := to(old); !change || atomic.CompareAndSwapUint32(at, old, v) {
+			return old, 0
+		}
+	}
+	return 0, vfs.EAGAIN
 }
 
 func (m *memory) get64(va uint64) (uint64, bool) {
@@ -415,12 +441,23 @@ func (m *memory) str(va, limit uint64, tooLong vfs.Errno) (string, vfs.Errno) {
 		if b == nil {
 			return "", vfs.EFAULT
 		}
+		n := len(b)
 		for i, c := range b {
 			if c == 0 {
-				return s + string(b[:i]), 0
+				n = i
+				break
 			}
 		}
-		s += string(b)
+		// Another CPU may change it meanwhile: what ends the string is not looked for again.
+		s += string(b[:n])
+		if n < len(b) {
+			for i := range len(s) {
+				if s[i] == 0 {
+					return s[:i], 0
+				}
+			}
+			return s, 0
+		}
 		va += uint64(len(b))
 		limit -= uint64(len(b))
 	}

@@ -381,9 +381,11 @@ func (p *process) madvise(addr, size, advice uint64) int64 {
 			stop = max(addr, a.start)
 		}
 	}
+	mem.Settle()
 	switch advice {
 	case adviseGuard:
 		m.zap(addr, stop)
+		mem.Settle()
 		m.areas.change(addr, stop, areaGuard, areaGuard)
 	case adviseNoGuard:
 		m.areas.change(addr, stop, areaGuard, 0)

@@ -23,6 +23,7 @@ type Config struct {
 	Env      []string // K=V
 	Cwd      string   // "" is "/"
 	Hostname string   // "" is "firstlight"
+	CPUs     int      // the most that its threads run on; 0 is all
 	Verbose  bool     // name system calls that are not there on the console
 	Root     *vfs.Mount
 }
@@ -69,7 +70,7 @@ type process struct {
 	ended       cpuTime
 	cpuTimers   int // timers that count CPU time
 	futexes     [futexBuckets]queue
-	anyOf       []*thread // that wait for any of several futexes
+	cpus        cpus
 
 	actions    [numSignals + 1]action
 	pending    sigQueue // for the process as a whole
@@ -91,6 +92,7 @@ type process struct {
 // Run runs the program, and with its end ends the machine. It does not return.
 func Run(cfg Config) {
 	p := &process{verbose: cfg.Verbose, host: cfg.Hostname, args: cfg.Args, env: cfg.Env, umask: 0o022}
+	p.cpus.limit = cfg.CPUs
 	p.setLimits()
 	ring0.EnableAVX()
 	if p.host == "" {
@@ -111,7 +113,7 @@ func (p *process) mount(root *vfs.Mount) {
 	p.ns.Mount(top, "proc", &vfs.Mount{Type: "proc", Magic: procfs.Magic, Root: procfs.New(p).Root()})
 	p.ns.Mount(top, "tmp", &vfs.Mount{Type: "tmpfs", Magic: tmpfs.Magic, Root: tmpfs.New(0o1777)})
 	console := &vfs.Loc{Node: devfs.Console(), Parent: dev, Name: "console", Mount: dev.Mount}
-	stdin := vfs.NewFile(console, vfs.ReadWriteF|largeFile)
+	stdin := vfs.NewFile(console, vfs.ReadWriteF)
 	stdin.Retain()
 	stdin.Retain()
 	p.files = append(p.files, descriptor{file: stdin}, descriptor{file: stdin}, descriptor{file: stdin})

@@ -3,6 +3,7 @@ package linux
 import (
 	"runtime"
 
+	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
 )
 
@@ -81,6 +82,10 @@ func (p *process) loop() {
 	p.noteOthers()
 	p.stamp = ring0.Ticks()
 	for {
+		if p.cpus.number > 1 {
+			mem.Settle() // nothing has to be, but that rests on all of package linux
+			p.collect()
+		}
 		t := p.choose()
 		if t == nil {
 			p.idle()
@@ -89,8 +94,18 @@ func (p *process) loop() {
 		p.current = t
 		p.slice, p.hurry, p.look = 0, false, true
 		p.shared = p.stamp
+		if p.cpus.number > 1 {
+			p.cpus.entries, p.cpus.ticks = p.entries, t.ctx.Ticks
+			p.serveBack(t)
+		}
 		p.runThread(t)
+		if p.current == nil {
+			continue // another CPU runs it
+		}
 		p.account(t)
+		if p.cpus.number > 1 {
+			p.measure(t)
+		}
 		switch {
 		case t.urgent:
 			if p.run.head != nil {
@@ -104,6 +119,11 @@ func (p *process) loop() {
 
 // choose takes the thread that runs next off its queue; nil if none is ready.
 func (p *process) choose() *thread {
+	if p.cpus.back.head != nil {
+		t := p.cpus.back.pop()
+		t.urgent = true
+		return t
+	}
 	if p.woken.head != nil && (p.run.head == nil || p.wokenFirst()) {
 		t := p.woken.pop()
 		t.urgent = true
@@ -124,7 +144,7 @@ func (p *process) wokenFirst() bool {
 
 // idle waits for the next moment at which a thread wants to go on.
 func (p *process) idle() {
-	if p.wakeAt == 0 {
+	if p.wakeAt == 0 && p.cpus.busy() == 0 {
 		say("firstlight: deadlock: every thread of the program waits, and nothing can wake one; it is killed\n")
 		p.kill(sigKill)
 	}
@@ -206,7 +226,10 @@ func (p *process) noteOthers() {
 // review wakes those whose time has come and says whether t has to make way; else, when the timer is to interrupt it.
 func (p *process) review(t *thread) (deadline uint64, over bool) {
 	p.look = false
-	if !p.interrupted && !p.others && p.cpuTimers == 0 && p.run.head == nil && p.woken.head == nil {
+	if p.cpus.number > 1 {
+		p.collect()
+	}
+	if !p.interrupted && !p.others && p.cpuTimers == 0 && !p.waiting() {
 		p.slice, t.left = 0, 0
 		return p.wakeBy, false
 	}
@@ -222,7 +245,7 @@ func (p *process) review(t *thread) (deadline uint64, over bool) {
 		p.look = true
 		return 0, false
 	}
-	if p.turnOver(t, now) {
+	if p.cpus.number > 1 && p.share(t, now) || p.turnOver(t, now) {
 		return 0, true
 	}
 	deadline = sooner(sooner(deadline, p.wakeBy), p.slice)
@@ -230,6 +253,11 @@ func (p *process) review(t *thread) (deadline uint64, over bool) {
 		deadline = sooner(deadline, now+yieldNanos)
 	}
 	return deadline, false
+}
+
+// waiting reports whether threads are ready besides those that run.
+func (p *process) waiting() bool {
+	return p.run.head != nil || p.woken.head != nil || p.cpus.back.head != nil
 }
 
 // sooner returns the earlier of two moments, of which 0 is never.
@@ -245,7 +273,7 @@ func sooner(a, b uint64) uint64 {
 func (p *process) turnOver(t *thread, now uint64) bool {
 	hurry := p.hurry
 	p.hurry = false
-	if p.run.head == nil && p.woken.head == nil {
+	if !p.waiting() {
 		p.slice, t.left = 0, 0
 		return false
 	}
@@ -253,14 +281,16 @@ func (p *process) turnOver(t *thread, now uint64) bool {
 		if t.left == 0 {
 			t.left = timeSlice
 		}
-		p.slice = now + t.left
+		if p.slice = now + t.left; p.cpus.free != 0 {
+			p.slice = min(p.slice, now+trySlice)
+		}
 		p.shared = ring0.Ticks()
 		t.left = 0
 	}
 	switch {
 	case now >= p.slice:
 		p.run.push(t)
-	case hurry && p.wokenFirst():
+	case hurry && p.wokenFirst() || p.cpus.back.head != nil:
 		t.left = p.slice - now
 		p.run.pushFront(t)
 	default:
@@ -299,6 +329,7 @@ func (p *process) cpuOf(t *thread) (user, sys uint64) {
 	if c := p.current; c != nil {
 		p.account(c)
 	}
+	p.accountAway()
 	if t != nil {
 		return t.cpu.user.read(), t.cpu.sys.read()
 	}

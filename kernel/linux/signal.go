@@ -292,6 +292,8 @@ func (p *process) notify(t *thread) {
 	t.notice = true
 	if t.state == blocked {
 		p.interrupt(t)
+	} else if t.on != 0 {
+		ring0.Kick(t.on)
 	}
 }
 

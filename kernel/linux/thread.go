@@ -36,13 +36,17 @@ type thread struct {
 	futexBits  uint32   // of a wake that it waits for; 0: it waits to own the futex
 	futexValue uint32
 	futexAddr  uint64
-	heirTo     uint64     // address of the futex that it is to own once somebody moves it there; 0: none
-	anyOf      []futexKey // that it waits for any of
 	private    bool
 	nextQueue  *thread
 	urgent     bool   // it runs because its wait ended
 	left       uint64 // nanoseconds of its slice that it has not had
 	cpu        cpuTime
+	on         int    // the CPU that runs it now, if that is not the first
+	last       int    // the CPU that ran it last
+	trap       int    // what ended its run there; valid if back
+	back       bool   // it came from there, and that is to be served
+	burst      uint64 // ticks that it runs between two calls, mostly
+	affinity   uint64 // CPUs it wants to run on, as it said; 0: it said nothing
 	policy     uint32
 	priority   uint32
 	nice       int32
@@ -93,6 +97,9 @@ func (p *process) newThread(ctx *ring0.UserContext) *thread {
 		t.prev.next, first.prev = t, t
 	}
 	p.numTh++
+	if p.numTh > 1 {
+		p.startCPUs()
+	}
 	return t
 }
 
@@ -181,13 +188,16 @@ func (p *process) finish(t *thread, result int64) {
 	}
 }
 
-// anyEvent stands for what is no single event, such as a closed end of a pipe.
-const anyEvent = ^uint32(0)
-
-// fileEvent wakes the threads that wait for node, to which events happened.
-func (p *process) fileEvent(node vfs.Node, events uint32) {
+// fileEvent wakes the threads that wait for node.
+func (p *process) fileEvent(node vfs.Node) {
 	p.calls++
-	p.refresh(node, events)
+	for _, e := range p.epolls {
+		for i := range e.watch {
+			if e.watch[i].file.Node == node {
+				e.watch[i].fresh = true
+			}
+		}
+	}
 	t := p.threads
 	for range p.numTh {
 		if t.state == blocked && t.onFile && (t.file == nil || t.file == node) {

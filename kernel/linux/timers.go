@@ -2,7 +2,6 @@ package linux
 
 import (
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
-	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
 // timer is a moment, a Nanotime or an amount of CPU time, and what is added to it each time; at 0 it is off.
@@ -168,14 +167,12 @@ func (p *process) expireTimers(now uint64) {
 		}
 	}
 	for _, f := range p.timerFiles {
-		if f.at == 0 || f.ticks != 0 { // once it was over it stands until it is read
-			continue
-		}
-		if f.at <= now {
-			f.ticks = f.forward(now)
-			p.hurry = true
-			p.fileEvent(f, vfs.PollIn)
-		} else {
+		if f.at != 0 {
+			if f.at <= now {
+				f.ticks += f.forward(now)
+				p.hurry = true
+				p.fileEvent(f)
+			}
 			p.wake(f.at, f.at)
 		}
 	}

@@ -71,6 +71,33 @@ var cache struct {
 	n      int
 }
 
+// shared says that several CPUs run programs. stale says that a mapping was taken away, or lost a right, that another of them may
+// still use: until Settle, frames that are freed are not given out again but kept aside.
+var (
+	shared, stale bool
+	aside         [cacheSize]Frame
+	numAside      int
+)
+
+// Share says that other CPUs run programs from now on.
+func Share() { shared = true }
+
+// Settle makes other CPUs forget what mappings were taken away since the last time, before the program can rely on it.
+func Settle() {
+	if stale {
+		settle()
+	}
+}
+
+func settle() {
+	call(SysFlush, 0)
+	stale = false
+	for numAside > 0 {
+		numAside--
+		put(aside[numAside])
+	}
+}
+
 // System calls that ordinary Go makes to reach kernel context; package ring0 dispatches them to KernelCall.
 const (
 	SysFill   = 0x1010 // fill the cache
@@ -116,7 +143,7 @@ func KernelCall(nr, arg uint64) uint64 {
 			owned[abi.OwnLoader]++
 		}
 	case SysCount:
-		n := uint64(cache.n)
+		n := uint64(cache.n + numAside)
 		for i := range pool.pieces {
 			n += (pool.pieces[i].end - pool.pieces[i].next) / PageSize
 		}
@@ -235,7 +262,9 @@ func Alloc(owner int) Frame {
 func take(owner int) Frame {
 	if cache.n == 0 {
 		if call(SysFill, 0); cache.n == 0 {
-			return 0
+			if Settle(); cache.n == 0 {
+				return 0
+			}
 		}
 	}
 	owned[owner&(len(owned)-1)]++
@@ -257,10 +286,24 @@ func AllocContig(n, owner int) Frame {
 
 // Free returns a frame of owner's to the pool.
 func Free(f Frame, owner int) {
+	owned[owner&(len(owned)-1)]--
+	if !stale {
+		put(f)
+		return
+	}
+	if numAside == len(aside) {
+		settle()
+		stale = true // more is being taken away
+	}
+	aside[numAside] = f
+	numAside++
+}
+
+// put returns a frame that nobody owns any more, and no CPU uses, to the cache.
+func put(f Frame) {
 	if cache.n == cacheSize {
 		call(SysEmpty, 0)
 	}
-	owned[owner&(len(owned)-1)]--
 	cache.frames[cache.n] = f
 	cache.n++
 }
@@ -278,7 +321,7 @@ func Give(n uint64, from, to int) {
 }
 
 // Available returns the number of free frames.
-func Available() uint64 { return pool.free + uint64(cache.n) }
+func Available() uint64 { return pool.free + uint64(cache.n+numAside) }
 
 // Stats returns the number of frames that are, or may become, free, and how many are. The loader's and the kernel's image are not
 // among them.

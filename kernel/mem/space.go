@@ -36,6 +36,12 @@ func NewSpace() (Space, bool) {
 // Activate makes s the space that ring 3 and the kernel see.
 func (s *Space) Activate() { cpu.WriteCR3(uint64(s.Root)) }
 
+// forget makes this CPU forget the mapping of va at once, and the others with the next Settle.
+func forget(va uint64) {
+	cpu.InvalidatePage(va)
+	stale = shared
+}
+
 // entry returns the page-table entry of va, nil when there is no table for it and create is false or memory is out.
 func (s *Space) entry(va uint64, create bool) *uint64 {
 	t := s.Root.words()
@@ -80,7 +86,7 @@ func (s *Space) Map(va uint64, f Frame, fl Flags) bool {
 	old := *e
 	*e = uint64(f) | bits(fl)
 	if old != 0 {
-		cpu.InvalidatePage(va)
+		forget(va)
 	}
 	return true
 }
@@ -155,7 +161,7 @@ func (s *Space) Unmap(va uint64) (Frame, bool) {
 	}
 	f := Frame(*e & frameMask)
 	*e = 0
-	cpu.InvalidatePage(va)
+	forget(va)
 	return f, true
 }
 
@@ -165,8 +171,13 @@ func (s *Space) Protect(va uint64, fl Flags) bool {
 	if e == nil || *e == 0 {
 		return false
 	}
-	*e = *e&frameMask | bits(fl)
-	cpu.InvalidatePage(va)
+	old, b := *e, bits(fl)
+	*e = old&frameMask | b
+	if old&^b&(layout.Writable|layout.User) != 0 || b&^old&layout.NoExec != 0 {
+		forget(va)
+	} else {
+		cpu.InvalidatePage(va) // who does not know that he may do more is told by a fault
+	}
 	return true
 }
 
@@ -212,7 +223,7 @@ func (s *Space) prune(table Frame, shift uint, base, start, end, low, high uint6
 		}
 		if from >= low && from+size <= high {
 			*e = 0
-			cpu.InvalidatePage(from) // and what the CPU keeps of page tables
+			forget(from) // and what the CPU keeps of page tables
 			Free(below, abi.OwnAppTables)
 		}
 	}

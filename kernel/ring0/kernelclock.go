@@ -233,6 +233,7 @@ func kernelPublish() {
 	kernelWord(clockPage, vdso.DataNanos/8, clock.nanos)
 	kernelWord(clockPage, vdso.DataMult/8, clock.mult)
 	kernelWord(clockPage, vdso.DataWall/8, wallBase)
+	kernelWord(clockPage, vdso.DataCPUs/8, cpuTeller)
 	kernelWord(clockPage, vdso.DataSeq/8, uint64(clock.seq)|uint64(clock.fine)<<32)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
+	"github.com/firstlight-boot/firstlight/kernel/vdso"
 )
 
 // MaxCPUs is how many CPUs are used, the first included.
@@ -73,6 +74,9 @@ const (
 	commandInit     = 5 << 8
 	commandStart    = 6 << 8
 )
+
+// cpuTeller is what programs find at vdso.DataCPUs.
+var cpuTeller uint64
 
 // cpuVectors lists the vectors that cpus_amd64.s has code for, in the order of its table.
 const cpuVectors = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x0a\x0b\x0c\x0d\x0e\x10\x11\x12\x13\x22\x27"
@@ -168,6 +172,11 @@ func kernelCPUs(n uint64) uint64 {
 	// The identity map stays: a CPU that comes late has to find it. No program's table has it.
 	const direct = layout.RootPhys + layout.PDPTDirect*mem.PageSize
 	kernelWord(layout.RootPhys, layout.PML4, direct|layout.Present|layout.Accessed)
+	cpuTeller = vdso.AskKernel
+	if extended>>27&1 != 0 {
+		cpuTeller = vdso.CPUTells
+	}
+	kernelPublish()
 	firstAPIC = cpu.Load32(apicID) & 0xff000000
 	kernelCommand(0, allButSelf|commandAssert|commandInit)
 	kernelCommand(0, allButSelf|commandAssert|commandStart)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -216,6 +217,8 @@ func kernelFunction(address string) string {
 	return address
 }
 
+var numCPUs = flag.Int("cpus", 1, "virtual CPUs of boots that do not count")
+
 // runImage runs a machine to its end, of which it is an error not to be told. It is stopped after the time limit; and, if limitApp is not
 // 0, so long after the program was started, unless that is the kernel's fault.
 func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit, limitApp time.Duration) (ended, error) {
@@ -225,6 +228,9 @@ func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit, limitApp 
 	var marks []byte
 	overtime := make(chan struct{}, 1)
 	c.Accel, c.Monitor = "tcg", limitApp != 0
+	if c.CPUs == 0 && c.Counting == nil {
+		c.CPUs = *numCPUs
+	}
 	vm, err := q.Start(ctx, c, qemu.Events{
 		Console: func(_ time.Duration, p []byte) { console.Write(p) },
 		Mark: func(_ time.Duration, p []byte) {

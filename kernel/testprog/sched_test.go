@@ -4,8 +4,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/qemu"
 )
 
 // TestScheduling runs where a nanosecond is an instruction and a halted processor's time passes at once: what the program
@@ -52,5 +54,31 @@ func TestStorm(t *testing.T) {
 	e := boot(t, vmSpec{dir: dir, args: []string{"/storm"}})
 	if e.how != abi.EndExited || e.code != 0 || strings.Join(okLines(e.console), " ") != "storm" {
 		t.Error(e)
+	}
+}
+
+// TestParallel runs threads on several CPUs at once; on one, what of it that can do.
+func TestParallel(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "parallel", filepath.Join(dir, "parallel"))
+	img := makeImage(t, vmSpec{dir: dir, args: []string{"/parallel"}})
+	q := emulator(t)
+	for _, b := range []struct {
+		cpus   int
+		append string
+		want   string
+	}{
+		{1, "", "futex wake-op signals cpu-time"},
+		{2, "", "at-once away copies futex wake-op signals cpu-time"},
+		{4, "", "at-once away copies futex wake-op signals cpu-time"},
+		{4, "cpus=1", "futex wake-op signals cpu-time"},
+	} {
+		e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, CPUs: b.cpus, Append: b.append}, 2*time.Minute, 0)
+		if err != nil {
+			t.Fatalf("%d CPUs, %s: %v", b.cpus, b.append, err)
+		}
+		if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != 0 || got != b.want {
+			t.Errorf("%d CPUs, %s: passed %q, want %q\n%v", b.cpus, b.append, got, b.want, e)
+		}
 	}
 }

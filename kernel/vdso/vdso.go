@@ -15,7 +15,15 @@ const (
 	DataNanos = 16 // u64: the monotonic clock was this many ns,
 	DataMult  = 24 // u64: and a tick is this many 2^-32 ns
 	DataWall  = 32 // u64: wall clock less monotonic clock, in ns
-	DataSize  = 40
+	DataCPUs  = 40 // u32: which CPU a program runs on: OneCPU, or who tells
+	DataSize  = 48
+)
+
+// Values of DataCPUs.
+const (
+	OneCPU    = 0 // it is CPU 0
+	CPUTells  = 1 // RDTSCP does
+	AskKernel = 2 // the system call does
 )
 
 // PageSize is the size of the image and of its data, which lies just before it.

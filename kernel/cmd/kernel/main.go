@@ -27,7 +27,7 @@ func main() {
 		say("not understood on the command line: ", w)
 	}
 	linux.Run(linux.Config{
-		Args: p.Args, Env: p.Env, Cwd: p.Cwd, Hostname: p.Hostname, Verbose: p.Verbose,
+		Args: p.Args, Env: p.Env, Cwd: p.Cwd, Hostname: p.Hostname, Verbose: p.Verbose, CPUs: p.CPUs,
 		Root: root(p),
 	})
 }

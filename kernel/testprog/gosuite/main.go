@@ -92,7 +92,7 @@ func args() error {
 		return fmt.Errorf("executable %q, %v", exe, err)
 	}
 	host, err := os.Hostname()
-	if err != nil || host != "firstlight" || runtime.NumCPU() != 1 || os.Getpid() != 1 {
+	if err != nil || host != "firstlight" || runtime.NumCPU() != runtime.GOMAXPROCS(0) || os.Getpid() != 1 {
 		return fmt.Errorf("host %q (%v), %d CPUs, pid %d", host, err, runtime.NumCPU(), os.Getpid())
 	}
 	return nil

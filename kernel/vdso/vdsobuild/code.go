@@ -165,17 +165,27 @@ func (a *assembler) functions() []function {
 	a.systemCall(201)
 	end()
 
-	begin("__vdso_getcpu")   // RDI, RSI = unsigned int, or 0: there is one processor
+	begin("__vdso_getcpu")                   // RDI, RSI = unsigned int, or 0
+	a.emit(0x31, 0xc9)                       // xor ecx, ecx
+	a.data(vdso.DataCPUs, 0, 0x44, 0x8b, 05) // mov r8d, [cpus]
+	a.emit(0x45, 0x85, 0xc0)                 // test r8d, r8d
+	a.jump(jz, "cpu.known")
+	a.emit(0x41, 0x83, 0xf8, vdso.CPUTells) // cmp r8d, CPUTells
+	a.jump(jnz, "cpu.slow")
+	a.emit(0x0f, 0x01, 0xf9) // rdtscp: ECX = the processor
+	a.label("cpu.known")
 	a.emit(0x31, 0xc0)       // xor eax, eax
 	a.emit(0x48, 0x85, 0xff) // test rdi, rdi
 	a.jump(jz, "cpu.node")
-	a.emit(0x89, 0x07) // mov [rdi], eax
+	a.emit(0x89, 0x0f) // mov [rdi], ecx
 	a.label("cpu.node")
 	a.emit(0x48, 0x85, 0xf6) // test rsi, rsi
 	a.jump(jz, "cpu.done")
 	a.emit(0x89, 0x06) // mov [rsi], eax
 	a.label("cpu.done")
 	a.emit(0xc3) // ret
+	a.label("cpu.slow")
+	a.systemCall(309)
 	end()
 	return fs
 }

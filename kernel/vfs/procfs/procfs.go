@@ -38,15 +38,13 @@ const (
 // Source is the process.
 type Source interface {
 	ProcText(t *vfs.Text, k Kind)
-	ThreadText(t *vfs.Text, k Kind, tid int) // Comm, Stat and Status of a thread
-	NextThread(tid int) int                  // the first thread of a higher number; 0: there is none
-	CurrentThread() int                      // the one that looks
 	Exe() *vfs.Loc
 	Cwd() *vfs.Loc
 	File(fd int) *vfs.File // nil: not open
 	MaxFile() int          // no descriptor is this or above
 	Namespace() *vfs.Namespace
 	Hostname() string
+	CPUs() int // that the program may use
 }
 
 // Names of the tree. What is below a directory follows from up.
@@ -54,7 +52,6 @@ const (
 	dRoot = iota
 	dPid
 	dFd
-	dTask
 	dSys
 	dSysKernel
 	dSysVM
@@ -123,7 +120,6 @@ var items = [...]item{
 	{dRoot, fMountsLink, "mounts", linkMode},
 	{dRoot, dSys, "sys", dirMode},
 	{dPid, dFd, "fd", vfs.TypeDir | 0o500},
-	{dPid, dTask, "task", dirMode},
 	{dPid, fExe, "exe", linkMode},
 	{dPid, fCwd, "cwd", linkMode},
 	{dPid, fRootLink, "root", linkMode},
@@ -154,7 +150,6 @@ type FS struct {
 	src   Source
 	nodes [len(items)]node
 	fds   []*fdLink // one a descriptor, made when first looked up
-	tasks tasks
 }
 
 // New returns the file system; Root is its root.
@@ -163,7 +158,6 @@ func New(src Source) *FS {
 	for i := range f.nodes {
 		f.nodes[i].fs, f.nodes[i].item = f, i
 	}
-	f.tasks.fs = f
 	return f
 }
 
@@ -190,9 +184,6 @@ func (n *node) Lookup(name string) (vfs.Node, vfs.Errno) {
 	}
 	for i := 1; i < len(items); i++ {
 		if items[i].up == what && items[i].name == name {
-			if items[i].what == dTask {
-				return &n.fs.tasks, 0
-			}
 			return &n.fs.nodes[i], 0
 		}
 	}
@@ -224,9 +215,7 @@ func (n *node) Readlink() (string, vfs.Errno) {
 	case fSelf:
 		return "1", 0
 	case fThreadSelf:
-		var t vfs.Text
-		t.Str("1/task/").Dec(uint64(n.fs.src.CurrentThread()))
-		return string(t), 0
+		return "1", 0
 	case fMountsLink:
 		return "self/mounts", 0
 	case fRootLink:
@@ -289,7 +278,11 @@ func (n *node) text(t *vfs.Text) {
 	case fOwners:
 		src.ProcText(t, Owners)
 	case fCpuinfo:
-		t.Str("processor\t: 0\nmodel name\t: x86-64\ncpu MHz\t\t: 0.000\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\n\n")
+		n := uint64(src.CPUs())
+		for i := range n {
+			t.Str("processor\t: ").Dec(i).Str("\nmodel name\t: x86-64\ncpu MHz\t\t: 0.000\nphysical id\t: 0\nsiblings\t: ").Dec(n)
+			t.Str("\ncore id\t\t: ").Dec(i).Str("\ncpu cores\t: ").Dec(n).Str("\n\n")
+		}
 	case fVersion:
 		t.Str("Linux version " + Release + " " + Version + "\n")
 	case fUptime:
@@ -302,7 +295,11 @@ func (n *node) text(t *vfs.Text) {
 		timer, device := ring0.Interrupts()
 		t.Str("           CPU0\n DEV: ").DecPad(device, 10).Str("   Devices\n LOC: ").DecPad(timer, 10).Str("   Local timer interrupts\n")
 	case fGlobalStat:
-		t.Str("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nbtime ")
+		t.Str("cpu  0 0 0 0 0 0 0 0 0 0\n")
+		for i := range uint64(src.CPUs()) {
+			t.Str("cpu").Dec(i).Str(" 0 0 0 0 0 0 0 0 0 0\n")
+		}
+		t.Str("btime ")
 		t.Dec((ring0.Walltime() - ring0.Nanotime()) / 1e9).Str("\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n")
 	case fFilesystems:
 		t.Str("nodev\tproc\nnodev\ttmpfs\nnodev\tdevtmpfs\n\trofs\n")
