@@ -31,6 +31,10 @@
 // Calls the Go function whose func value is in the variable fn, with RDI as its argument, in kernel context.
 #define KERNELCALL(fn) \
 	LEAQ ·kernelStack+const_kernelStackSize(SB), SP; \
+	KERNELCALLHERE(fn)
+
+// The same on the stack that there is.
+#define KERNELCALLHERE(fn) \
 	LEAQ ·fakeTLS+8(SB), AX; \
 	WRITEMSR(FSBASE); \
 	LEAQ ·fakeG(SB), R14; \
@@ -253,9 +257,13 @@ TEXT trap7<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHQ $7
 	JMP trap<>(SB)
 
+// A double fault is one whose place to push to is no good: it has another, the end of the second stack.
 TEXT trap8<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHQ $8
-	JMP trap<>(SB)
+	PUSHREGS
+	MOVQ SP, DI
+	KERNELCALLHERE(·faultFn)
+	INT $3 // not reached
 
 TEXT trap10<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHQ $10
@@ -347,13 +355,26 @@ TEXT trap<>(SB), NOSPLIT|NOFRAME, $0
 	PUSHREGS
 	MOVL $0x10, AX
 	MOVW AX, SS
-	CMPB ·inUser(SB), $0
+	TESTB $3, frame_CS(SP)
 	JNE  user
+	CMPB ·inUser(SB), $0 // between ring 3 and enter's return: an interrupt is served, or a register does not load
+	JNE  kernel
+	LEAQ ·kernelStack(SB), AX
+	MOVQ frame_RSP(SP), CX
+	SUBQ AX, CX
+	CMPQ CX, $const_kernelStacks
+	JLS  kernel
 	MOVL $1, thread_fxValid(SP)
 	FXSAVE64 fxOff(SP)
 	MOVQ SP, DI
 	KERNELCALL(·trapFn)
 	JMP  resume<>(SB)
+
+kernel: // of which there will be a trace: its stack stays as it is
+	MOVQ SP, DI
+	LEAQ ·kernelStack+const_kernelStacks(SB), SP
+	KERNELCALLHERE(·faultFn)
+	INT $3 // not reached
 
 user:
 	MOVQ vectorOff(SP), BX

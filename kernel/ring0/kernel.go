@@ -14,6 +14,7 @@ const (
 	userCS          = layout.UserCS
 	userSS          = layout.UserSS
 	kernelStackSize = 32 << 10
+	kernelStacks    = kernelStackSize + 4<<10
 	maxThreads      = 32
 	monitorID       = 2 // thread id of sysmon, the first that the runtime makes
 )
@@ -97,6 +98,9 @@ func kernelStart() *thread {
 	kernelTableRegister(&idtr, uint64(unsafe.Sizeof(idt)), uint64(uintptr(unsafe.Pointer(&idt))))
 	// No map of ports that ring 3 may use: it would start behind the end of the segment.
 	taskState[taskPortMap] = byte(unsafe.Sizeof(taskState))
+	*(*uint64)(unsafe.Pointer(&taskState[taskStack+8])) = uint64(uintptr(unsafe.Pointer(&kernelStack))) + kernelStacks
+	const doubleFault, secondStack = 8, 1 << 32
+	idt[doubleFault][0] += secondStack
 	cpu.LoadTables(&gdtr, &idtr, layout.TaskSel)
 	cpu.WriteMSR(msrSTAR, msrStarValue)
 	cpu.WriteMSR(msrLSTAR, syscallEntry)
@@ -340,8 +344,7 @@ func kernelTableRegister(r *[10]byte, size, addr uint64) {
 	*(*uint64)(unsafe.Pointer(&r[2])) = addr
 }
 
-// kernelGate makes an interrupt gate. Machine check, NMI and double fault use the same stack as all others: none of them is
-// survived.
+// kernelGate makes an interrupt gate. Machine check and NMI use the same stack as all others: neither is survived.
 func kernelGate(table *[256][2]uint64, vector int, addr uint64) {
 	const present, interrupt, ist, user = 1 << 47, 14 << 40, 1 << 32, 3 << 45
 	g := addr&0xffff | layout.KernelCS<<16 | ist | interrupt | present | (addr>>16&0xffff)<<48

@@ -64,13 +64,15 @@ var (
 	// sliceExpired tells enter that the deadline came before ring 3 was reached.
 	sliceExpired bool
 
-	kernelStack [kernelStackSize]byte
+	// Below the stack of kernel context lies a page that is not mapped; above it is the stack of what tells of a fault in kernel context.
+	kernelStack [kernelStacks]byte
 
 	// Go functions are called by their func value: a direct call from assembly would reach a wrapper that expects a real g.
 	startFn         = kernelStart
 	syscallFn       = kernelSyscall
 	trapFn          = kernelTrap
 	userInterruptFn = kernelUserInterrupt
+	faultFn         = kernelFaulted
 )
 
 func entry()

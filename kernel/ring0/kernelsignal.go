@@ -178,10 +178,6 @@ func kernelSigreturn(t *thread) {
 // kernelTrap serves a trap or interrupt that came while ring 0 ran, and returns the thread to go on with.
 func kernelTrap(t *thread) *thread {
 	f := &t.frame
-	stack := uint64(uintptr(unsafe.Pointer(&kernelStack)))
-	if f.RSP >= stack && f.RSP <= stack+kernelStackSize {
-		kernelOops(f, "fault in kernel context")
-	}
 	switch f.Vector {
 	case vectorPageFault:
 		addr := kernelCR2()
@@ -244,6 +240,23 @@ func kernelUserInterrupt(c *Context) bool {
 	return false
 }
 
+// kernelFaulted tells of a fault in kernel context, or one whose frame could not be pushed, and ends the machine.
+func kernelFaulted(f *frame) {
+	const doubleFault = 8
+	switch {
+	case f.Vector == vectorPageFault && kernelCR2()-kernelGuard() < mem.PageSize:
+		kernelOops(f, "stack overflow in kernel context")
+	case f.Vector == doubleFault:
+		kernelOops(f, "double fault")
+	}
+	kernelOops(f, "fault in kernel context")
+}
+
+// kernelGuard returns the address of the page below the stack of kernel context, which is not mapped.
+func kernelGuard() uint64 {
+	return (uint64(uintptr(unsafe.Pointer(&kernelStack))) + mem.PageSize - 1) &^ (mem.PageSize - 1)
+}
+
 func kernelCR2() uint64
 
 var oops bool // kernelOops was called
@@ -274,7 +287,7 @@ func kernelOops(f *frame, msg string) {
 	kernelReg(" rdi", f.RDI)
 	kernelReg(" r14", f.R14)
 	kernelPrint("\n")
-	kernelTrace(f.RIP, f.RBP)
+	kernelTrace(f)
 	kernelDie(msg)
 }
 

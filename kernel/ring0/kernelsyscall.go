@@ -1,8 +1,6 @@
 package ring0
 
 import (
-	"unsafe"
-
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
@@ -300,8 +298,7 @@ var bssStart, bssEnd uint64
 func kernelFault(addr uint64) bool {
 	owner := abi.OwnHeap
 	if addr < layout.HeapBase || addr >= heapNext {
-		guard := (uint64(uintptr(unsafe.Pointer(&kernelStack))) + mem.PageSize - 1) &^ (mem.PageSize - 1)
-		if addr < bssStart || addr >= bssEnd || addr-guard < mem.PageSize {
+		if addr < bssStart || addr >= bssEnd || addr-kernelGuard() < mem.PageSize {
 			return false
 		}
 		owner = abi.OwnBSS

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/firstlight-boot/firstlight/internal/needs"
+	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/kernel/link"
 	"github.com/firstlight-boot/firstlight/qemu"
 )
@@ -45,6 +46,9 @@ func TestBoot(t *testing.T) {
 	for _, model := range []string{"", "qemu64", "max", "max,-xgetbv1", "max,-avx"} {
 		t.Run("cpu="+model, func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPU: model}, 63) })
 	}
+	for _, o := range oopses {
+		t.Run("oops="+o.how, func(t *testing.T) { failsIn(t, ctx, q, kernel, o.how, o.says, o.trace) })
+	}
 	// Above 1 GiB; with a hole for devices below 4 GiB; above that. Of the first MiB 384 KiB are no RAM, nor is the firmware's part.
 	for _, n := range []int{2, 4} {
 		t.Run(fmt.Sprintf("cpus=%d", n), func(t *testing.T) { boots(t, ctx, q, kernel, qemu.Config{CPU: "max", CPUs: n}, 63) })
@@ -53,6 +57,55 @@ func TestBoot(t *testing.T) {
 		t.Run(fmt.Sprintf("memory=%dM", mib), func(t *testing.T) {
 			boots(t, ctx, q, kernel, qemu.Config{MemoryBytes: mib << 20}, mib-1)
 		})
+	}
+}
+
+// oopses are the ways in which the kernel can end that nobody foresaw: what the line says, and the functions in the trace, the innermost first.
+var oopses = []struct{ how, says, trace string }{
+	{"ordinary", "trap", "main.overflowTrap main.oops main.main runtime.main runtime.goexit"},
+	{"call", "fault in kernel context", "main.faults1 main.faultsInCall ring0.syscallEntry"},
+	{"trap", "fault in kernel context", "main.faults1 main.faultsInCall trap"},
+	{"interrupt", "fault in kernel context", "main.faults1 main.faultsInInterrupt trap"},
+	{"overflow", "stack overflow in kernel context", strings.Repeat("main.deeper ", 31) + "main.deeper"},
+	{"wild", "fault in kernel context", "- main.jumps ring0.syscallEntry"},
+	{"double", "double fault", "main.oops main.main runtime.main runtime.goexit"},
+}
+
+// frameLine is a line of a trace: an address, and the function's name if it has one.
+var frameLine = regexp.MustCompile(`(?m)^  [0-9a-f]{16}(?: (\S+))?$`)
+
+// failsIn has the kernel end in one of those ways: with one message, a whole trace, and the mark of a panic.
+func failsIn(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, how, says, trace string) {
+	var console, marks bytes.Buffer
+	vm, err := q.Start(ctx, qemu.Config{Accel: "tcg", KernelImage: kernel, Append: "oops=" + how, Counting: &qemu.Counting{}}, qemu.Events{
+		Console: func(_ time.Duration, p []byte) { console.Write(p) },
+		Mark:    func(_ time.Duration, p []byte) { marks.Write(p) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	if _, err := vm.Wait(); err != nil {
+		t.Errorf("%v", err)
+	}
+	got := strings.ReplaceAll(console.String(), "\r", "")
+	line := "firstlight: kernel: " + says + "\n"
+	if !strings.HasPrefix(got, line) || !strings.HasSuffix(got, line) || strings.Count(got, "firstlight:") != 2 {
+		t.Errorf("want %q, the registers, the trace and the line again; got\n%s", line, got)
+	}
+	var names []string
+	for _, m := range frameLine.FindAllStringSubmatch(got, -1) {
+		name := m[1][strings.LastIndex(m[1], "/")+1:]
+		if name == "" {
+			name = "-"
+		}
+		names = append(names, name)
+	}
+	if s := strings.Join(names, " "); s != trace {
+		t.Errorf("the trace is\n%s, want\n%s\n%s", s, trace, got)
+	}
+	if end := marks.Bytes(); !bytes.HasSuffix(end, []byte{abi.MarkEnd, abi.EndPanic, 0}) {
+		t.Errorf("the last marks are %v, want those of a panic", end)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 func main() {
 	ring0.EnableAVX()
+	oops()
 	for _, c := range []struct {
 		name string
 		run  func() error
