@@ -222,17 +222,17 @@ func freeMemory() error {
 
 // timers uses the runtime's own, which wait in epoll_pwait.
 func timers() error {
-	start := ring0.Nanotime()
-	done := make(chan int, 3)
-	for i, ms := range []int{30, 10, 20} {
-		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { done <- i })
+	type event struct{ due, at uint64 }
+	events := make(chan event, 3)
+	for _, ms := range []uint64{30, 10, 20} {
+		due := ring0.Nanotime() + ms*1e6
+		time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { events <- event{due, ring0.Nanotime()} })
 	}
-	a, b, c := <-done, <-done, <-done
-	if a != 1 || b != 2 || c != 0 {
-		return fmt.Errorf("timers went off in the order %d %d %d", a, b, c)
-	}
-	if took := ring0.Nanotime() - start; took < 30e6 {
-		return fmt.Errorf("30 ms took %d ns", took)
+	// Those that are over at once, on a host that stopped the machine, come in any order.
+	for range 3 {
+		if e := <-events; e.at < e.due {
+			return fmt.Errorf("a timer went off %d ns too early", e.due-e.at)
+		}
 	}
 	return nil
 }
