@@ -61,6 +61,14 @@ func (ns *Namespace) Mounts(yield func(path string, m *Mount)) {
 	}
 }
 
+// Below returns the mount that m is mounted in, nil for the root of all.
+func (m *Mount) Below() *Mount {
+	if m.at.Parent == nil {
+		return nil
+	}
+	return m.at.Parent.Mount
+}
+
 // Path returns the absolute path of l, or its name alone when it has no place in the tree.
 func (l *Loc) Path() string {
 	if l.Parent == nil {

@@ -181,6 +181,8 @@ int main(void) {
 	check("proc", slurp("/proc/meminfo", buf, sizeof buf) && strstr(buf, "MemTotal:") && strstr(buf, "MemAvailable:"));
 	check("proc", slurp("/proc/self/status", buf, sizeof buf) && strstr(buf, "VmRSS:") && strstr(buf, "Threads:\t1\n"));
 	check("proc", slurp("/proc/self/stat", buf, sizeof buf) && !strncmp(buf, "1 (", 3));
+	check("proc", slurp("/proc/self/mountinfo", buf, sizeof buf) && !strcmp(buf, "2 1 0:2 / / ro - rofs rofs ro\n3 2 0:3 / /dev rw - devtmpfs devtmpfs rw\n"
+		"4 3 0:4 / /dev/shm rw - tmpfs tmpfs rw\n5 2 0:5 / /proc rw - proc proc rw\n6 2 0:6 / /tmp rw - tmpfs tmpfs rw\n"));
 	check("proc", slurp("/proc/mounts", buf, sizeof buf) && strstr(buf, "rofs / rofs ro") && strstr(buf, "tmpfs /dev/shm tmpfs rw"));
 	check("proc", slurp("/proc/sys/kernel/osrelease", buf, sizeof buf) && slurp("/proc/cpuinfo", buf, sizeof buf) && slurp("/proc/uptime", buf, sizeof buf));
 	check("proc", has("/proc/self/fd", "0", 0) == 1 && has("/proc/self/fd", "77", 0) == 0);

@@ -70,6 +70,7 @@ const (
 	fStatm
 	fStatus
 	fMounts
+	fMountinfo
 	fMountsLink
 	fMeminfo
 	fOwners
@@ -133,6 +134,7 @@ var items = [...]item{
 	{dPid, fStatm, "statm", fileMode},
 	{dPid, fStatus, "status", fileMode},
 	{dPid, fMounts, "mounts", fileMode},
+	{dPid, fMountinfo, "mountinfo", fileMode},
 	{dSys, dSysKernel, "kernel", dirMode},
 	{dSys, dSysVM, "vm", dirMode},
 	{dSysKernel, fOsrelease, "osrelease", fileMode},
@@ -271,6 +273,8 @@ func (n *node) text(t *vfs.Text) {
 		src.ProcText(t, Statm)
 	case fStatus:
 		src.ProcText(t, Status)
+	case fMountinfo:
+		mountinfo(t, src.Namespace())
 	case fMounts:
 		mounts(t, src.Namespace())
 	case fMeminfo:
@@ -341,6 +345,22 @@ func meminfo(t *vfs.Text) {
 	line("AnonPages:      ", own[abi.OwnApp]*kib)
 	line("Shmem:          ", files*kib)
 	line("PageTables:     ", (own[abi.OwnAppTables]+own[abi.OwnTables])*kib)
+}
+
+// mountinfo writes a line for each mount, which is known by the number of its device.
+func mountinfo(t *vfs.Text, ns *vfs.Namespace) {
+	ns.Mounts(func(path string, m *vfs.Mount) {
+		mode := "rw"
+		if m.ReadOnly {
+			mode = "ro"
+		}
+		below := uint64(1) // as Linux has it: its first root, which nobody sees
+		if b := m.Below(); b != nil {
+			below = b.Dev
+		}
+		t.Dec(m.Dev).Str(" ").Dec(below).Str(" 0:").Dec(m.Dev).Str(" / ").Str(path).Str(" ").Str(mode)
+		t.Str(" - ").Str(m.Type).Str(" ").Str(m.Type).Str(" ").Str(mode).Str("\n")
+	})
 }
 
 func mounts(t *vfs.Text, ns *vfs.Namespace) {
