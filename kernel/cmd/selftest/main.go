@@ -449,5 +449,30 @@ func floatingPoint() error {
 	if trap := ring0.Enter(c, 0); trap != ring0.TrapSyscall || c.RBX != 0x1122334455667788 || uint32(c.R12) != 0x3f80 {
 		return fmt.Errorf("trap %d, XMM7 %#x, MXCSR %#x", trap, c.RBX, c.R12)
 	}
+	if err := floatExceptions(); err != nil {
+		return err
+	}
 	return avx()
+}
+
+func interruptTable() uint64
+
+// floatExceptions has ring 3 raise the exceptions of the x87 and of SSE, which the emulator never raises, by instructions that it may not
+// execute but now.
+func floatExceptions() error {
+	for _, vector := range []uint64{16, 19} {
+		gate := (*uint64)(mem.Pointer(interruptTable() + 16*vector))
+		const fromRing3 = 3 << 45
+		*gate |= fromRing3
+		c, _, err := program("\xcd" + string(rune(vector))) // int $vector
+		if err != nil {
+			return err
+		}
+		trap := ring0.Enter(c, 0)
+		*gate &^= fromRing3
+		if trap != int(vector) || c.RIP != 0x400002 {
+			return fmt.Errorf("exception %d: trap %d at %#x", vector, trap, c.RIP)
+		}
+	}
+	return nil
 }
