@@ -139,6 +139,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(uint32(0), []byte{})
 	f.Add(uint32(1024), []byte{1, 2, 3})
+	f.Add(uint32(1263), []byte("00\xb3(")) // folders in themselves
 	f.Fuzz(func(t *testing.T, off uint32, change []byte) {
 		b := bytes.Clone(seed)
 		copy(b[int(off)%len(b):], change)

@@ -74,7 +74,10 @@ func read(r io.ReaderAt, size int64) (t *tree.Tree, err error) {
 			e.Xattrs = append(e.Xattrs, tree.Xattr{Name: k, Value: []byte(v)})
 		}
 		slices.SortFunc(e.Xattrs, func(a, b tree.Xattr) int { return strings.Compare(a.Name, b.Name) })
-		if i, again := first[st.Ino]; again && !e.Mode.IsDir() {
+		if i, again := first[st.Ino]; again {
+			if e.Mode.IsDir() { // a few of these in one another would be a tree without end
+				return fmt.Errorf("/%s: the folder has the inode %d, as /%s has", name, st.Ino, list[i].Path)
+			}
 			e = list[i]
 			e.HardLink, e.Path, e.Source = e.Path, name, nil
 			list = append(list, e)
