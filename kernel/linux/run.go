@@ -68,7 +68,8 @@ type process struct {
 	slice       uint64 // end of the current thread's time slice; 0: it has no end
 	stamp       uint64 // ring0.Ticks up to which the current thread's time is accounted
 	ended       cpuTime
-	cpuTimers   int // timers that count CPU time
+	cpuTimers   int           // timers that count CPU time
+	sleepers    []*posixTimer // until which threads sleep
 	futexes     [futexBuckets]queue
 	cpus        cpus
 

@@ -311,7 +311,14 @@ func (p *process) setMask(t *thread, mask uint64) {
 // interrupt ends the call that t is blocked in.
 func (p *process) interrupt(t *thread) {
 	if t.onSignal == eRestartBlock {
-		t.resume = resumption{t.deadline, t.remaining, t.futexAddr, t.futexValue, t.futexBits, t.private}
+		t.resume = resumption{t.deadline, t.remaining, t.futexAddr, t.futexValue, t.futexBits, t.private, t.sleep}
+	}
+	if m := t.sleep; m != nil {
+		if t.remaining != 0 {
+			p.putTime(t.remaining, m.left(m.now()))
+			t.remaining = 0
+		}
+		p.awake(t)
 	}
 	if t.futex.at != 0 {
 		p.unqueueFutex(t)

@@ -67,9 +67,10 @@ type thread struct {
 	noNewPrivs     bool
 	remaining      uint64 // address where the time that is left goes when a signal comes, 0 for none
 	resume         resumption
-	remainingMicro bool      // as a struct timeval
-	progress       uint64    // bytes that the waiting call has moved already
-	restarts       vfs.Errno // one of eRestart…: what the call that is over ended with
+	sleep          *posixTimer // of CPU time, until which it sleeps
+	remainingMicro bool        // as a struct timeval
+	progress       uint64      // bytes that the waiting call has moved already
+	restarts       vfs.Errno   // one of eRestart…: what the call that is over ended with
 }
 
 // resumption is what restart_syscall goes on with: a sleep, or the wait for a futex, until a moment.
@@ -77,6 +78,7 @@ type resumption struct {
 	deadline, remaining, futex uint64
 	value, bits                uint32
 	private                    bool
+	sleep                      *posixTimer
 }
 
 // newThread adds a thread that runs ctx. The caller makes it ready.

@@ -170,16 +170,35 @@ func (p *process) timeCall(addr uint64) int64 {
 
 func (p *process) clockNanosleep(t *thread, id, flags, req, rem uint64) int64 {
 	const absolute = 1
-	if _, ok := p.clockOwner(t, id); !ok {
+	owner, ok := p.clockOwner(t, id)
+	if !ok {
 		return -int64(vfs.EINVAL)
 	}
 	switch c := int32(id); {
-	case countsCPU(id), c == clockMonotonicRaw, c == clockRealtimeCoarse, c == clockMonotonicCoarse:
+	case c == clockThread, c == clockMonotonicRaw, c == clockRealtimeCoarse, c == clockMonotonicCoarse:
 		return -int64(vfs.EOPNOTSUPP)
 	}
 	d, err := p.getTime(req)
 	if err != 0 {
 		return -int64(err)
+	}
+	if countsCPU(id) {
+		m := &posixTimer{p: p, clock: id, owner: owner, sleeper: t}
+		if owner == t {
+			return -int64(vfs.EINVAL) // which would never be over
+		}
+		if m.at = d; flags&absolute == 0 {
+			m.at = saturate(m.now(), d)
+		}
+		if d == 0 || m.at <= m.now() {
+			return 0
+		}
+		if flags&absolute != 0 {
+			return p.sleepCPU(t, m, eRestartNoHand)
+		}
+		p.sleepCPU(t, m, eRestartBlock)
+		t.remaining = rem
+		return 0
 	}
 	if flags&absolute != 0 {
 		return p.block(t, absoluteTime(d, isWall(id) || int32(id) == clockRealtimeAlarm), 0, eRestartNoHand)
@@ -197,6 +216,10 @@ func (p *process) restart(t *thread) int64 {
 	r := t.resume
 	t.resume = resumption{}
 	switch {
+	case r.sleep != nil:
+		p.sleepCPU(t, r.sleep, eRestartBlock)
+		t.remaining = r.remaining
+		return 0
 	case r.futex != 0:
 		return p.futexWait(t, r.futex, r.private, r.value, r.bits, r.deadline, eRestartBlock)
 	case r.deadline != 0:

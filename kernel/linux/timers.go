@@ -2,6 +2,7 @@ package linux
 
 import (
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
+	"github.com/firstlight-boot/firstlight/kernel/vfs"
 )
 
 // timer is a moment, a Nanotime or an amount of CPU time, and what is added to it each time; at 0 it is off.
@@ -39,6 +40,7 @@ type posixTimer struct {
 	clock   uint64
 	owner   *thread // whose CPU time it counts; nil: the process's, or that of the world
 	target  *thread // that the signal goes to; nil: the process
+	sleeper *thread // that sleeps until the timer is over, which then has no number
 	silent  bool    // SIGEV_NONE
 	sig     int
 	value   uint64
@@ -219,7 +221,42 @@ func (p *process) expireCPU(t *thread, now uint64) (deadline uint64) {
 			}
 		}
 	}
+	for i := 0; i < len(p.sleepers); {
+		m := p.sleepers[i]
+		if m.owner != nil && m.owner != t {
+			p.cpuTimers++
+		} else if check(&m.timer, m.now()) {
+			p.awake(m.sleeper)
+			p.ready(m.sleeper, 0)
+			p.hurry = true
+			continue
+		}
+		i++
+	}
 	return deadline
+}
+
+// sleepCPU makes t sleep until m, which counts somebody's CPU time, is over.
+func (p *process) sleepCPU(t *thread, m *posixTimer, onSignal vfs.Errno) int64 {
+	p.block(t, 0, 0, onSignal)
+	t.sleep = m
+	p.sleepers = append(p.sleepers, m)
+	p.cpuTimers++
+	p.look = true
+	return 0
+}
+
+// awake ends a sleep of t by sleepCPU.
+func (p *process) awake(t *thread) {
+	for i, m := range p.sleepers {
+		if m == t.sleep {
+			n := copy(p.sleepers[i:], p.sleepers[i+1:]) + i
+			p.sleepers[n] = nil
+			p.sleepers = p.sleepers[:n]
+			break
+		}
+	}
+	t.sleep = nil
 }
 
 // endTimers takes from the timers the thread t, which ends.
@@ -233,5 +270,13 @@ func (p *process) endTimers(t *thread) {
 		if m.owner == t {
 			m.at = 0
 		}
+	}
+	for i := 0; i < len(p.sleepers); { // Linux lets those sleep on for ever
+		if m := p.sleepers[i]; m.owner == t {
+			p.awake(m.sleeper)
+			p.ready(m.sleeper, 0)
+			continue
+		}
+		i++
 	}
 }
