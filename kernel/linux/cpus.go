@@ -154,10 +154,8 @@ func (p *process) measure(t *thread) {
 // free, those that had their slice are called back.
 func (p *process) share(t *thread, now uint64) bool {
 	c := &p.cpus
-	if p.cpuTimers != 0 { // they are looked at when the first CPU enters ring 3
-		for busy := c.busy(); busy != 0; busy &= busy - 1 {
-			ring0.Kick(bits.TrailingZeros64(busy))
-		}
+	if p.cpuTimers != 0 {
+		p.recall()
 		return false
 	}
 	if !p.waiting() {
@@ -188,4 +186,11 @@ func (p *process) share(t *thread, now uint64) bool {
 		}
 	}
 	return false
+}
+
+// recall has the threads that other CPUs run back: timers that count CPU time are looked at when the first CPU enters ring 3.
+func (p *process) recall() {
+	for busy := p.cpus.busy(); busy != 0; busy &= busy - 1 {
+		ring0.Kick(bits.TrailingZeros64(busy))
+	}
 }

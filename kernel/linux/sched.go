@@ -149,6 +149,9 @@ func (p *process) idle() {
 		p.kill(sigKill)
 	}
 	p.current = nil
+	if p.cpuTimers != 0 {
+		p.recall()
+	}
 	ring0.Idle(p.wakeAt)
 	p.expire(ring0.Nanotime())
 	p.stamp = ring0.Ticks()

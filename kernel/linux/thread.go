@@ -100,6 +100,7 @@ func (p *process) newThread(ctx *ring0.UserContext) *thread {
 	}
 	p.numTh++
 	if p.numTh > 1 {
+		t.affinity = p.current.affinity
 		p.startCPUs()
 	}
 	return t

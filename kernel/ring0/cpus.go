@@ -9,19 +9,23 @@ import (
 
 // CPUs returns how many CPUs the machine has, by what the first says of its package.
 func CPUs() int {
-	most, _, _, _ := cpu.CPUID(0, 0)
 	n := uint32(1)
-	if most >= 0xb {
+	if _, b, _, d := cpu.CPUID(1, 0); d&(1<<28) != 0 {
+		n = max(n, b>>16&0xff) // as many as there are numbers for
+	}
+	if most, _, _, _ := cpu.CPUID(0, 0); most >= 0xb {
+		counted := uint32(0)
 		// Each level counts the logical processors up to it; the last is the package.
 		for level := range uint32(8) {
 			_, b, c, _ := cpu.CPUID(0xb, level)
 			if c>>8&0xff == 0 {
 				break
 			}
-			n = max(n, b&0xffff)
+			counted = max(counted, b&0xffff)
 		}
-	} else if _, b, _, d := cpu.CPUID(1, 0); d&(1<<28) != 0 {
-		n = max(n, b>>16&0xff)
+		if counted != 0 {
+			n = counted
+		}
 	}
 	return int(min(n, MaxCPUs))
 }

@@ -156,9 +156,9 @@ found:
 	JEQ  same
 
 flush:
-	MOVQ AX, cpuBlock_seen(GS)
-	MOVQ DX, cpuBlock_active(GS)
 	MOVQ DX, CR3
+	MOVQ DX, cpuBlock_active(GS)
+	MOVQ AX, cpuBlock_seen(GS)
 
 same:
 	MOVQ cpuBlock_ctx(GS), DI
@@ -302,6 +302,7 @@ fault: // cannot be: the first CPU says so and ends the machine
 	MOVQ SP, cpuBlock_scratch(GS)
 	ADDQ $const_cpuFault, BX
 	MOVQ BX, cpuBlock_trap(GS)
+	MOVL $0, cpuBlock_running(GS)
 	MOVQ cpuBlock_bit(GS), AX
 	LOCK
 	ORQ  AX, ·cpusDone(SB)
