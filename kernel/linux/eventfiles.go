@@ -45,15 +45,8 @@ func (f *timerFile) Release() {
 	}
 }
 
-// catchUp counts what has been over since the loop looked.
-func (f *timerFile) catchUp(now uint64) {
-	if f.at != 0 && f.at <= now {
-		f.ticks += f.forward(now)
-	}
-}
-
 func (f *timerFile) Poll() uint32 {
-	if f.catchUp(ring0.Nanotime()); f.ticks != 0 {
+	if f.ticks != 0 || f.at != 0 && f.at <= ring0.Nanotime() {
 		return vfs.PollIn
 	}
 	return 0
@@ -63,11 +56,15 @@ func (f *timerFile) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 	if len(b) < 8 {
 		return 0, vfs.EINVAL
 	}
-	if f.catchUp(ring0.Nanotime()); f.ticks == 0 {
+	if now := ring0.Nanotime(); f.at != 0 && f.at <= now { // since the loop looked
+		f.ticks += f.forward(now)
+	}
+	if f.ticks == 0 {
 		return 0, vfs.EAGAIN
 	}
 	set64(b, f.ticks)
 	f.ticks = 0
+	f.p.wake(f.at, f.at)
 	return 8, 0
 }
 
@@ -152,7 +149,7 @@ func (p *process) signalfd(fd, mask, size, flags uint64) int64 {
 // signalEvent wakes who waits for a signal at a file.
 func (p *process) signalEvent() {
 	for _, f := range p.sigFiles {
-		p.fileEvent(f)
+		p.fileEvent(f, vfs.PollIn)
 	}
 }
 

@@ -56,7 +56,7 @@ func (p *process) install(f *vfs.File, low int, cloexec bool) int64 {
 func (p *process) release(f *vfs.File) {
 	f.Release()
 	if f.Lock != 0 {
-		p.fileEvent(f.Node)
+		p.fileEvent(f.Node, anyEvent)
 	}
 }
 
@@ -176,10 +176,7 @@ func (p *process) fcntl(fd, cmd, arg uint64) int64 {
 		d.cloexec = arg&1 != 0
 		return 0
 	case fGetFL:
-		if f.Flags&vfs.OPath != 0 {
-			return int64(f.Flags)
-		}
-		return int64(f.Flags | largeFile)
+		return int64(f.Flags)
 	case fSetFL:
 		const direct, noAtime = 0o40000, 0o1000000
 		const settable = vfs.OAppend | vfs.ONonblock | direct | noAtime
@@ -381,6 +378,9 @@ func (p *process) open(dirfd, addr, flags64, mode uint64) int64 {
 	case flags&(vfs.OCreat|vfs.OExcl) == vfs.OCreat|vfs.OExcl:
 		return -int64(vfs.EEXIST)
 	}
+	if flags&vfs.OPath == 0 {
+		flags |= largeFile
+	}
 	f := vfs.NewFile(l, flags&^(vfs.OCreat|vfs.OExcl|vfs.OTrunc|vfs.OCloexec))
 	switch {
 	case f.Flags&vfs.OPath != 0:
@@ -442,7 +442,7 @@ func memoryFile(name string) (*vfs.File, vfs.Errno) {
 	if err != 0 {
 		return nil, err
 	}
-	f := vfs.NewFile(anonymous(n, name, 0), vfs.ReadWriteF)
+	f := vfs.NewFile(anonymous(n, name, 0), vfs.ReadWriteF|largeFile)
 	dir.Remove("f", false)
 	return f, 0
 }
@@ -479,10 +479,10 @@ func (p *process) lseek(fd, off, whence uint64) int64 {
 	if f == nil {
 		return -int64(vfs.EBADF)
 	}
-	if !f.Seekable() || isConsole(f) {
+	if f.Kind != 0 && !f.Seekable() || isConsole(f) {
 		return -int64(vfs.ESPIPE)
 	}
-	if f.Kind == vfs.TypeChar { // null, zero and their kin are the same everywhere
+	if f.Kind == 0 || f.Kind == vfs.TypeChar { // an event counter, null, zero and their kin are the same everywhere
 		return 0
 	}
 	var a vfs.Attr

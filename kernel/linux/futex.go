@@ -6,19 +6,21 @@ import (
 
 // Operations of futex(2) (include/uapi/linux/futex.h).
 const (
-	futexWait       = 0
-	futexWake       = 1
-	futexRequeue    = 3
-	futexCmpRequeue = 4
-	futexWakeOp     = 5
-	futexLockPI     = 6
-	futexUnlockPI   = 7
-	futexTrylockPI  = 8
-	futexWaitBitset = 9
-	futexWakeBitset = 10
-	futexLockPI2    = 13
-	futexPrivate    = 128
-	futexRealtime   = 256
+	futexWait          = 0
+	futexWake          = 1
+	futexRequeue       = 3
+	futexCmpRequeue    = 4
+	futexWakeOp        = 5
+	futexLockPI        = 6
+	futexUnlockPI      = 7
+	futexTrylockPI     = 8
+	futexWaitBitset    = 9
+	futexWakeBitset    = 10
+	futexWaitRequeuePI = 11
+	futexCmpRequeuePI  = 12
+	futexLockPI2       = 13
+	futexPrivate       = 128
+	futexRealtime      = 256
 )
 
 // Bits of the word of a futex that tells its owner, which is a thread's number.
@@ -52,13 +54,17 @@ func (p *process) futexQueue(k futexKey) *queue { return &p.futexes[(k.at>>2^k.a
 // waitFutex blocks t until somebody wakes the futex; bits are those that a wake must have one of, 0 for the owner's handing over.
 func (p *process) waitFutex(t *thread, addr uint64, k futexKey, bits uint32, deadline uint64, onSignal vfs.Errno) int64 {
 	p.block(t, deadline, -int64(vfs.ETIMEDOUT), onSignal)
-	t.futex, t.futexBits, t.futexAddr = k, bits, addr
+	t.futex, t.futexBits, t.futexAddr, t.heirTo = k, bits, addr, 0
 	p.futexQueue(k).push(t)
 	return 0
 }
 
 func (p *process) unqueueFutex(t *thread) {
-	p.futexQueue(t.futex).remove(t)
+	if t.anyOf != nil {
+		p.leaveAny(t)
+	} else {
+		p.futexQueue(t.futex).remove(t)
+	}
 	t.futex = futexKey{}
 }
 
@@ -78,7 +84,7 @@ func (p *process) futex(t *thread, addr, op, val, timeout, addr2, val3 uint64) i
 			return -int64(vfs.EINVAL)
 		}
 	}
-	if realtime && cmd != futexWaitBitset && cmd != futexLockPI2 {
+	if realtime && cmd != futexWaitBitset && cmd != futexWaitRequeuePI && cmd != futexLockPI2 {
 		return -int64(vfs.ENOSYS)
 	}
 	k := p.futexKey(addr, private)
@@ -119,6 +125,18 @@ func (p *process) futex(t *thread, addr, op, val, timeout, addr2, val3 uint64) i
 			}
 		}
 		return p.futexRequeue(k, p.futexKey(addr2, private), int32(val), int32(timeout))
+	case futexWaitRequeuePI:
+		var deadline uint64
+		if timeout != 0 {
+			d, err := p.getTime(timeout)
+			if err != 0 {
+				return -int64(err)
+			}
+			deadline = absoluteTime(d, realtime)
+		}
+		return p.waitToOwn(t, addr, private, uint32(val), deadline, addr2)
+	case futexCmpRequeuePI:
+		return p.requeueOwned(addr, addr2, private, int32(val), int32(timeout), uint32(val3))
 	case futexWakeOp:
 		return p.futexWakeOp(k, addr2, private, int32(val), int32(timeout), uint32(val3))
 	case futexLockPI, futexLockPI2:
@@ -151,20 +169,35 @@ func (p *process) futexWait(t *thread, addr uint64, private bool, val, bits uint
 	return p.waitFutex(t, addr, p.futexKey(addr, private), bits, deadline, onSignal)
 }
 
-// futexWake wakes up to limit threads, at least one, in the order in which they came.
+// futexWake wakes up to limit threads, at least one, in the order in which they came, but those that wait for several futexes after
+// all others. Who waits to own a futex is not woken: that is an error.
 func (p *process) futexWake(k futexKey, limit int32, bits uint32) int64 {
 	woken := int64(0)
 	q := p.futexQueue(k)
 	for t := q.head; t != nil; {
 		next := t.nextQueue
+		if t.futex == k && (t.futexBits == 0 || t.heirTo != 0) {
+			return -int64(vfs.EINVAL)
+		}
 		if t.futexBits&bits != 0 && t.futex == k {
 			p.unqueueFutex(t)
 			p.ready(t, 0)
 			if woken++; woken >= int64(limit) {
-				break
+				return woken
 			}
 		}
 		t = next
+	}
+	for len(p.anyOf) > 0 {
+		t, i := p.waitsForAny(k)
+		if t == nil {
+			break
+		}
+		p.unqueueFutex(t)
+		p.ready(t, int64(i))
+		if woken++; woken >= int64(limit) {
+			break
+		}
 	}
 	return woken
 }
@@ -172,11 +205,16 @@ func (p *process) futexWake(k futexKey, limit int32, bits uint32) int64 {
 func (p *process) futexRequeue(from, to futexKey, wake, move int32) int64 {
 	n := int64(0)
 	if wake > 0 {
-		n = p.futexWake(from, wake, ^uint32(0))
+		if n = p.futexWake(from, wake, ^uint32(0)); n < 0 {
+			return n
+		}
 	}
 	for t := p.futexQueue(from).head; t != nil && move > 0; {
 		next := t.nextQueue
-		if t.futexBits != 0 && t.futex == from {
+		if t.futex == from && (t.futexBits == 0 || t.heirTo != 0) {
+			return -int64(vfs.EINVAL)
+		}
+		if t.futex == from {
 			if from != to {
 				p.unqueueFutex(t)
 				t.futex = to
@@ -186,6 +224,14 @@ func (p *process) futexRequeue(from, to futexKey, wake, move int32) int64 {
 			n++
 		}
 		t = next
+	}
+	for ; move > 0 && from != to && len(p.anyOf) > 0; move-- {
+		t, i := p.waitsForAny(from)
+		if t == nil {
+			break
+		}
+		t.anyOf[i] = to
+		n++
 	}
 	return n
 }

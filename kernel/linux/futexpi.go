@@ -95,3 +95,92 @@ func (p *process) leaveOwned(t *thread) {
 		}
 	}
 }
+
+// waitToOwn is FUTEX_WAIT_REQUEUE_PI: t waits at addr until somebody has it wait for the futex at addr2 instead, and then until it owns
+// that.
+func (p *process) waitToOwn(t *thread, addr uint64, private bool, val uint32, deadline, addr2 uint64) int64 {
+	if addr == addr2 || addr2%4 != 0 {
+		return -int64(vfs.EINVAL)
+	}
+	if !userRange(addr2, 4) {
+		return -int64(vfs.EFAULT)
+	}
+	v, ok := p.mm.get32(addr)
+	switch {
+	case !ok:
+		return -int64(vfs.EFAULT)
+	case v != val:
+		return -int64(vfs.EAGAIN)
+	case p.futexKey(addr, private) == p.futexKey(addr2, private):
+		return -int64(vfs.EINVAL)
+	}
+	p.waitFutex(t, addr, p.futexKey(addr, private), ^uint32(0), deadline, eRestartNoIntr)
+	t.heirTo = addr2
+	return 0
+}
+
+// requeueOwned is FUTEX_CMP_REQUEUE_PI: the first of those that wait at addr becomes the owner of the futex at addr2, if nobody is, and
+// up to move others wait for that from now on; without that, one more does.
+func (p *process) requeueOwned(addr, addr2 uint64, private bool, wake, move int32, val uint32) int64 {
+	if addr == addr2 || addr2%4 != 0 || wake != 1 || move < 0 {
+		return -int64(vfs.EINVAL)
+	}
+	v, ok := p.mm.get32(addr)
+	owned, ok2 := p.mm.get32(addr2)
+	if !ok || !ok2 {
+		return -int64(vfs.EFAULT)
+	}
+	if v != val {
+		return -int64(vfs.EAGAIN)
+	}
+	from, to := p.futexKey(addr, private), p.futexKey(addr2, private)
+	if from == to {
+		return -int64(vfs.EINVAL)
+	}
+	// next returns the first that waits at addr, at or behind t; it must wait for the futex at addr2.
+	next := func(t *thread) (*thread, bool) {
+		for ; t != nil; t = t.nextQueue {
+			if t.futex == from {
+				return t, t.heirTo != 0 && p.futexKey(t.heirTo, private) == to
+			}
+		}
+		return nil, true
+	}
+	n := int64(0)
+	q := p.futexQueue(from)
+	t, fits := next(q.head)
+	switch owner := owned & futexOwner; {
+	case t == nil:
+		return 0
+	case !fits:
+		return -int64(vfs.EINVAL)
+	case owner == uint32(t.tid):
+		return -int64(vfs.EDEADLK)
+	case owner == 0:
+		owned = owned&futexDied | uint32(t.tid)
+		if move > 0 || p.heir(to) != nil {
+			owned |= futexWaiters
+		}
+		if !p.mm.put32(addr2, owned) {
+			return -int64(vfs.EFAULT)
+		}
+		p.unqueueFutex(t)
+		p.ready(t, 0)
+		n++
+	case p.byTID(int(owner)) == nil:
+		return -int64(vfs.ESRCH)
+	case !p.mm.put32(addr2, owned|futexWaiters):
+		return -int64(vfs.EFAULT)
+	}
+	for t, fits = next(q.head); t != nil && n < int64(move)+1; t, fits = next(q.head) {
+		if !fits {
+			return -int64(vfs.EINVAL)
+		}
+		p.unqueueFutex(t)
+		t.futex, t.futexBits, t.futexAddr, t.heirTo = to, 0, addr2, 0
+		t.onSignal = vfs.EAGAIN // as Linux: made again, the call would find another value
+		p.futexQueue(to).push(t)
+		n++
+	}
+	return n
+}

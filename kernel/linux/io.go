@@ -125,6 +125,9 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 	if e, ok := asPipe(f); ok && write && t.progress == 0 && e.short(total) {
 		return p.wait(t, f)
 	}
+	if f.Kind == 0 && len(spans) > 1 {
+		return p.transferSmall(t, f, spans, min(total, uint64(len(p.small))), write)
+	}
 	done := uint64(0)
 	var err vfs.Errno
 	skip := t.progress
@@ -156,6 +159,35 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 		return int64(sum)
 	}
 	return -int64(err)
+}
+
+// transferSmall is transfer for an event counter and the like, which takes or gives its total bytes at once.
+func (p *process) transferSmall(t *thread, f *vfs.File, spans []span, total uint64, write bool) int64 {
+	b := p.small[:total]
+	at := uint64(0)
+	var n int
+	var err vfs.Errno
+	if !write {
+		n, err = f.Node.ReadAt(b, 0)
+	}
+	for _, s := range spans {
+		piece := b[at:min(at+s.size, total)]
+		switch {
+		case write && !p.mm.copyIn(piece, s.va), !write && err == 0 && !p.mm.copyOut(s.va, piece[:min(len(piece), max(n-int(at), 0))]):
+			return -int64(vfs.EFAULT)
+		}
+		at += uint64(len(piece))
+	}
+	if write {
+		n, err = f.Node.WriteAt(b, 0)
+	}
+	switch {
+	case err == vfs.EAGAIN:
+		return p.wait(t, f)
+	case err != 0:
+		return -int64(err)
+	}
+	return int64(n)
 }
 
 func asPipe(f *vfs.File) (*pipeEnd, bool) {

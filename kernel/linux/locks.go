@@ -18,7 +18,7 @@ func (p *process) flock(t *thread, fd, op uint64) int64 {
 	}
 	if f.Lock != 0 { // another kind of lock is not taken in its place, but after it
 		f.Lock = 0
-		p.fileEvent(f.Node)
+		p.fileEvent(f.Node, anyEvent)
 	}
 	if want == unlock {
 		return 0

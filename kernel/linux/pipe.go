@@ -76,12 +76,6 @@ func (e *pipeEnd) Attr(a *vfs.Attr) {
 	*a = vfs.Attr{Ino: e.pipe.ino, Mode: vfs.TypeFIFO | 0o600, Nlink: 1}
 }
 
-// changed wakes who waits at either end.
-func (q *pipe) changed() {
-	q.p.fileEvent(&q.r)
-	q.p.fileEvent(&q.w)
-}
-
 // short reports whether a write of n bytes that must stay in one piece has to wait.
 func (e *pipeEnd) short(n uint64) bool {
 	q := e.pipe
@@ -109,6 +103,9 @@ func (q *pipe) drop(i int) {
 	}
 }
 
+// roomy reports whether a write that must stay in one piece has room, whatever its size.
+func (q *pipe) roomy() bool { return pipeSize-q.used >= pipeBuf }
+
 func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 	q := e.pipe
 	if q.used == 0 {
@@ -117,6 +114,7 @@ func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 		}
 		return 0, vfs.EAGAIN
 	}
+	roomy := q.roomy()
 	done := 0
 	for done < len(b) && q.used > 0 {
 		page := q.at(0, false)
@@ -128,7 +126,13 @@ func (e *pipeEnd) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 		}
 		q.start = (q.start + n) % pipeSize
 	}
-	q.changed()
+	if !roomy { // else nobody waits to write
+		events := uint32(0)
+		if q.roomy() {
+			events = vfs.PollOut
+		}
+		q.p.fileEvent(&q.w, events)
+	}
 	return done, 0
 }
 
@@ -162,7 +166,7 @@ func (e *pipeEnd) WriteAt(b []byte, _ uint64) (int, vfs.Errno) {
 		done += n
 		q.used += n
 	}
-	q.changed()
+	q.p.fileEvent(&q.r, vfs.PollIn)
 	if err == 0 && done < len(b) {
 		err = vfs.EAGAIN
 	}
@@ -173,7 +177,7 @@ func (e *pipeEnd) Poll() uint32 {
 	q := e.pipe
 	var ev uint32
 	if e.write {
-		if pipeSize-q.used >= pipeBuf {
+		if q.roomy() {
 			ev |= vfs.PollOut
 		}
 		if q.r.opens == 0 {
@@ -194,7 +198,8 @@ func (e *pipeEnd) Retain() { e.opens++ }
 
 func (e *pipeEnd) Release() {
 	if e.opens--; e.opens == 0 {
-		e.pipe.changed()
+		e.pipe.p.fileEvent(&e.pipe.r, anyEvent)
+		e.pipe.p.fileEvent(&e.pipe.w, anyEvent)
 		if q := e.pipe; q.r.opens+q.w.opens == 0 {
 			for i := range q.ring {
 				q.drop(i * pageSize)
@@ -236,7 +241,7 @@ func (e *eventFD) ReadAt(b []byte, _ uint64) (int, vfs.Errno) {
 	}
 	e.count -= n
 	set64(b, n)
-	e.p.fileEvent(e)
+	e.p.fileEvent(e, vfs.PollOut)
 	return 8, 0
 }
 
@@ -252,7 +257,7 @@ func (e *eventFD) WriteAt(b []byte, _ uint64) (int, vfs.Errno) {
 		return 0, vfs.EAGAIN
 	}
 	e.count += n
-	e.p.fileEvent(e)
+	e.p.fileEvent(e, vfs.PollIn)
 	return 8, 0
 }
 

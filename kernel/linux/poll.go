@@ -177,10 +177,13 @@ func (p *process) selectFiles(t *thread, n, in, out, except uint64, limited bool
 // epoll is the set of files of an epoll descriptor.
 type epoll struct {
 	vfs.Base
-	p     *process
-	watch []watch
-	next  int // where the search for ready files begins, so that all get their turn
-	opens int
+	p       *process
+	watch   []watch
+	watched bool   // by another set, at some time
+	told    uint64 // the event, by process.calls, that made a watch fresh
+	level   int    // of sets between its file and this one
+	next    int    // where the search for ready files begins, so that all get their turn
+	opens   int
 
 	polled   uint64 // the call, by process.calls, that ready is of
 	ready    uint32
@@ -199,9 +202,12 @@ type watch struct {
 
 // Flags of epoll_ctl's events.
 const (
-	epollOneshot = 1 << 30
-	epollET      = 1 << 31
-	epollFlags   = epollOneshot | epollET | 1<<28 | 1<<29
+	epollOneshot   = 1 << 30
+	epollET        = 1 << 31
+	epollWakeup    = 1 << 29
+	epollExclusive = 1 << 28
+	epollFlags     = epollOneshot | epollET | epollWakeup | epollExclusive
+	epollAlone     = vfs.PollIn | vfs.PollOut | vfs.PollErr | vfs.PollHup | epollWakeup | epollET | epollExclusive // what may stand beside the last
 )
 
 func (p *process) epollCreate(flags uint64) int64 {
@@ -283,7 +289,7 @@ func (p *process) epollOf(fd uint64) (*epoll, vfs.Errno) {
 func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
 	const (
 		ctlAdd, ctlDel, ctlMod = 1, 2, 3
-		maxDepth               = 5
+		maxDepth               = 4
 	)
 	e, err := p.epollOf(epfd)
 	if err != 0 {
@@ -297,10 +303,11 @@ func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
 	if op != ctlDel && !p.mm.copyIn(b[:], addr) {
 		return -int64(vfs.EFAULT)
 	}
-	if f.Kind == vfs.TypeReg || f.Kind == vfs.TypeDir {
-		return -int64(vfs.EPERM) // always ready, so Linux refuses them
+	if f.Kind == vfs.TypeReg || f.Kind == vfs.TypeDir || f.Kind == vfs.TypeChar && alwaysReady(f) {
+		return -int64(vfs.EPERM)
 	}
-	if sub, ok := f.Node.(*epoll); ok {
+	sub, isEpoll := f.Node.(*epoll)
+	if isEpoll {
 		if sub == e {
 			return -int64(vfs.EINVAL)
 		}
@@ -313,7 +320,11 @@ func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
 		i++
 	}
 	found := i < len(e.watch)
-	w := watch{fd: int(uint32(fd)), file: f, events: le32(b[:]), data: le64(b[4:]), fresh: true}
+	w := watch{fd: int(uint32(fd)), file: f, events: le32(b[:]) | vfs.PollErr | vfs.PollHup, data: le64(b[4:]), fresh: true}
+	if w.events&epollExclusive != 0 && (op == ctlMod || op == ctlAdd && (w.events&^epollAlone != 0 || isEpoll)) ||
+		op == ctlMod && found && e.watch[i].events&epollExclusive != 0 {
+		return -int64(vfs.EINVAL)
+	}
 	switch op {
 	case ctlAdd:
 		if found {
@@ -334,8 +345,45 @@ func (p *process) epollCtl(epfd, op, fd, addr uint64) int64 {
 	default:
 		return -int64(vfs.EINVAL)
 	}
-	p.fileEvent(e)
+	if isEpoll {
+		sub.watched = true
+	}
+	p.fileEvent(e, vfs.PollIn)
 	return 0
+}
+
+// refresh marks the watches of node, and those of the sets that thereby have something to report, when events happened to it.
+func (p *process) refresh(node vfs.Node, events uint32) {
+	again := false
+	for _, e := range p.epolls {
+		for i := range e.watch {
+			if w := &e.watch[i]; w.file.Node == node && w.events&events != 0 {
+				w.fresh = true
+				e.told, e.level = p.calls, 0
+				again = again || e.watched
+			}
+		}
+	}
+	for level := 1; again; level++ { // ends: no set watches itself
+		again = false
+		for _, e := range p.epolls {
+			for i := range e.watch {
+				if sub, ok := e.watch[i].file.Node.(*epoll); ok && sub.told == p.calls && sub.level == level-1 && e.watch[i].events&vfs.PollIn != 0 {
+					e.watch[i].fresh = true
+					e.told, e.level = p.calls, level
+					again = again || e.watched
+				}
+			}
+		}
+	}
+}
+
+// alwaysReady reports whether a device never makes anybody wait, and so cannot be polled: null, zero and their kin.
+func alwaysReady(f *vfs.File) bool {
+	const random = 1<<8 | 8
+	var a vfs.Attr
+	f.Node.Attr(&a)
+	return a.Rdev>>8 == 1 && a.Rdev != random
 }
 
 // epollWait reports up to limit ready files.

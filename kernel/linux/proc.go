@@ -46,33 +46,123 @@ func (p *process) ProcText(t *vfs.Text, k procfs.Kind) {
 	case procfs.Smaps:
 		p.mapsText(t, true)
 	case procfs.Stat:
-		size, resident := p.mm.memoryStats()
-		t.Str("1 (").Str(p.comm()).Str(") R 0 1 1 0 -1 0 0 0 0 0 ")
-		user, sys := p.cpuOf(nil)
-		t.Dec(user / (1e9 / clockTick)).Str(" ").Dec(sys / (1e9 / clockTick)).Str(" 0 0 20 0 ").Dec(uint64(p.numTh)).Str(" 0 0 ")
-		t.Dec(size * pageSize).Str(" ").Dec(resident).Str(" 18446744073709551615 0 0 ").Dec(stackTop)
-		t.Str(" 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 ").Dec(p.mm.brk.start).Str(" ").Dec(p.argStart).Str(" ").Dec(p.argEnd)
-		t.Str(" ").Dec(p.envStart).Str(" ").Dec(p.envEnd).Str(" 0\n")
+		p.statText(t, nil)
 	case procfs.Statm:
 		size, resident := p.mm.memoryStats()
 		t.Dec(size).Str(" ").Dec(resident).Str(" 0 0 0 0 0\n")
 	case procfs.Owners:
 		p.ownersText(t)
 	case procfs.Status:
-		size, resident := p.mm.memoryStats()
-		t.Str("Name:\t").Str(p.comm()).Str("\nUmask:\t").Oct(uint64(p.umask), 4)
-		t.Str("\nState:\tR (running)\nTgid:\t1\nNgid:\t0\nPid:\t1\nPPid:\t0\nTracerPid:\t0\n")
-		t.Str("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t").Dec(uint64(len(p.files)))
-		t.Str("\nVmSize:\t").DecPad(size*pageSize/1024, 8).Str(" kB\nVmRSS:\t").DecPad(resident*pageSize/1024, 8)
-		t.Str(" kB\nVmLck:\t").DecPad(p.mm.areas.locked/1024, 8)
-		t.Str(" kB\nThreads:\t").Dec(uint64(p.numTh)).Str("\nCapInh:\t").Hex(p.leader.caps.inheritable, 16).Str("\nCapPrm:\t").Hex(p.leader.caps.permitted, 16).
-			Str("\nCapEff:\t").Hex(p.leader.caps.effective, 16).Str("\nCapBnd:\t").Hex(capAll, 16).Str("\nCapAmb:\t").Hex(0, 16)
-		last := uint64(p.numCPUs() - 1)
-		if t.Str("\nCpus_allowed:\t").Hex(p.allCPUs(), 1).Str("\nCpus_allowed_list:\t0"); last > 0 {
-			t.Str("-").Dec(last)
-		}
-		t.Str("\n")
+		p.statusText(t, nil)
 	}
+}
+
+// ThreadText writes one of the files of a thread.
+func (p *process) ThreadText(t *vfs.Text, k procfs.Kind, tid int) {
+	th := p.byTID(tid)
+	switch {
+	case th == nil:
+	case k == procfs.Comm:
+		t.Str(cString(&th.name)).Str("\n")
+	case k == procfs.Stat:
+		p.statText(t, th)
+	case k == procfs.Status:
+		p.statusText(t, th)
+	}
+}
+
+// NextThread returns the number of the first thread above tid, 0 if there is none.
+func (p *process) NextThread(tid int) int {
+	next := 0
+	t := p.threads
+	for range p.numTh {
+		if t.tid > tid && (next == 0 || t.tid < next) {
+			next = t.tid
+		}
+		t = t.next
+	}
+	return next
+}
+
+// CurrentThread returns the number of the thread whose call is being served.
+func (p *process) CurrentThread() int {
+	if p.current == nil {
+		return thePID
+	}
+	return p.current.tid
+}
+
+// who returns the thread that /proc tells of, the first one for the process as a whole, its number and its state.
+func (p *process) who(th *thread) (of *thread, tid int, state string) {
+	if of = th; of == nil {
+		of = &p.leader
+	}
+	tid = of.tid
+	switch {
+	case of.state == dead:
+		return of, tid, "Z (zombie)"
+	case of.state == blocked:
+		return of, tid, "S (sleeping)"
+	}
+	return of, tid, "R (running)"
+}
+
+// statText writes the 52 fields of stat, for a thread or, if it is nil, the process.
+func (p *process) statText(t *vfs.Text, th *thread) {
+	of, tid, state := p.who(th)
+	size, resident := p.mm.memoryStats()
+	user, sys := p.cpuOf(th)
+	t.Dec(uint64(tid)).Str(" (").Str(cString(&of.name)).Str(") ").Str(state[:1]).Str(" 0 1 1 0 -1 0 0 0 0 0 ")
+	t.Dec(user / (1e9 / clockTick)).Str(" ").Dec(sys / (1e9 / clockTick)).Str(" 0 0 20 0 ").Dec(uint64(p.numTh)).Str(" 0 0 ")
+	t.Dec(size * pageSize).Str(" ").Dec(resident).Str(" 18446744073709551615 0 0 ").Dec(stackTop)
+	t.Str(" 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 ").Dec(p.mm.brk.start).Str(" ").Dec(p.argStart).Str(" ").Dec(p.argEnd)
+	t.Str(" ").Dec(p.envStart).Str(" ").Dec(p.envEnd).Str(" 0\n")
+}
+
+// statusText writes status, for a thread or, if it is nil, the process.
+func (p *process) statusText(t *vfs.Text, th *thread) {
+	of, tid, state := p.who(th)
+	size, resident := p.mm.memoryStats()
+	var ignored, caught uint64
+	for sig := 1; sig <= numSignals; sig++ {
+		switch p.actions[sig].handler {
+		case sigDfl:
+		case sigIgn:
+			ignored |= bit(sig)
+		default:
+			caught |= bit(sig)
+		}
+	}
+	t.Str("Name:\t").Str(cString(&of.name)).Str("\nUmask:\t").Oct(uint64(p.umask), 4)
+	t.Str("\nState:\t").Str(state).Str("\nTgid:\t1\nNgid:\t0\nPid:\t").Dec(uint64(tid)).Str("\nPPid:\t0\nTracerPid:\t0\n")
+	t.Str("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t").Dec(uint64(len(p.files))).Str("\nGroups:\t\n")
+	kib := func(name string, bytes uint64) { t.Str(name).DecPad(bytes/1024, 8).Str(" kB\n") }
+	kib("VmSize:\t", size*pageSize)
+	kib("VmLck:\t", p.mm.areas.locked)
+	kib("VmRSS:\t", resident*pageSize)
+	t.Str("Threads:\t").Dec(uint64(p.numTh)).Str("\nSigQ:\t").Dec(p.queued).Str("/").Dec(p.limits[rlimitSigpending][0])
+	set := func(name string, set uint64) { t.Str(name).Hex(set, 16) }
+	set("\nSigPnd:\t", of.pending.set)
+	set("\nShdPnd:\t", p.pending.set)
+	set("\nSigBlk:\t", of.mask)
+	set("\nSigIgn:\t", ignored)
+	set("\nSigCgt:\t", caught)
+	set("\nCapInh:\t", of.caps.inheritable)
+	set("\nCapPrm:\t", of.caps.permitted)
+	set("\nCapEff:\t", of.caps.effective)
+	set("\nCapBnd:\t", capAll)
+	set("\nCapAmb:\t", 0)
+	t.Str("\nNoNewPrivs:\t")
+	if of.noNewPrivs {
+		t.Str("1")
+	} else {
+		t.Str("0")
+	}
+	t.Str("\nSeccomp:\t0\nCpus_allowed:\t").Hex(p.allCPUs(), 1).Str("\nCpus_allowed_list:\t0")
+	if last := uint64(p.numCPUs() - 1); last > 0 {
+		t.Str("-").Dec(last)
+	}
+	t.Str("\n")
 }
 
 // ownersText tells of each owner of RAM how many pages are counted as its own and, where that can be told, how many are found.
@@ -101,16 +191,15 @@ func (p *process) ownersText(t *vfs.Text) {
 }
 
 // comm is the name of the program, which its first thread may have set.
-func (p *process) comm() string {
-	name := &p.name
-	if t := p.byTID(thePID); t != nil {
-		name = &t.name
-	}
+func (p *process) comm() string { return cString(&p.leader.name) }
+
+// cString returns a text up to its first NUL.
+func cString(b *[16]byte) string {
 	n := 0
-	for n < len(name) && name[n] != 0 {
+	for n < len(b) && b[n] != 0 {
 		n++
 	}
-	return string(name[:n])
+	return string(b[:n])
 }
 
 // userText appends what the program now has at its arguments' place, as Linux does: programs rename themselves so.

@@ -72,6 +72,7 @@ type process struct {
 	sleepers    []*posixTimer // until which threads sleep
 	futexes     [futexBuckets]queue
 	cpus        cpus
+	anyOf       []*thread // that wait for any of several futexes
 
 	actions    [numSignals + 1]action
 	pending    sigQueue // for the process as a whole
@@ -114,7 +115,7 @@ func (p *process) mount(root *vfs.Mount) {
 	p.ns.Mount(top, "proc", &vfs.Mount{Type: "proc", Magic: procfs.Magic, Root: procfs.New(p).Root()})
 	p.ns.Mount(top, "tmp", &vfs.Mount{Type: "tmpfs", Magic: tmpfs.Magic, Root: tmpfs.New(0o1777)})
 	console := &vfs.Loc{Node: devfs.Console(), Parent: dev, Name: "console", Mount: dev.Mount}
-	stdin := vfs.NewFile(console, vfs.ReadWriteF)
+	stdin := vfs.NewFile(console, vfs.ReadWriteF|largeFile)
 	stdin.Retain()
 	stdin.Retain()
 	p.files = append(p.files, descriptor{file: stdin}, descriptor{file: stdin}, descriptor{file: stdin})

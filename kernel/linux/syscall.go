@@ -546,6 +546,8 @@ func (p *process) call(t *thread) int64 {
 			return neg(err)
 		}
 		return p.epollWait(t, a, b, d, limited, ns)
+	case 449: // futex_waitv
+		return p.futexWaitv(t, a, b, d, e, f)
 	}
 	return p.notThere(t.nr)
 }

@@ -36,6 +36,8 @@ type thread struct {
 	futexBits  uint32   // of a wake that it waits for; 0: it waits to own the futex
 	futexValue uint32
 	futexAddr  uint64
+	heirTo     uint64     // address of the futex that it is to own once somebody moves it there; 0: none
+	anyOf      []futexKey // that it waits for any of
 	private    bool
 	nextQueue  *thread
 	urgent     bool   // it runs because its wait ended
@@ -191,16 +193,13 @@ func (p *process) finish(t *thread, result int64) {
 	}
 }
 
-// fileEvent wakes the threads that wait for node.
-func (p *process) fileEvent(node vfs.Node) {
+// anyEvent stands for what is no single event, such as a closed end of a pipe.
+const anyEvent = ^uint32(0)
+
+// fileEvent wakes the threads that wait for node, to which events happened.
+func (p *process) fileEvent(node vfs.Node, events uint32) {
 	p.calls++
-	for _, e := range p.epolls {
-		for i := range e.watch {
-			if e.watch[i].file.Node == node {
-				e.watch[i].fresh = true
-			}
-		}
-	}
+	p.refresh(node, events)
 	t := p.threads
 	for range p.numTh {
 		if t.state == blocked && t.onFile && (t.file == nil || t.file == node) {

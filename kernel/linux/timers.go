@@ -169,12 +169,14 @@ func (p *process) expireTimers(now uint64) {
 		}
 	}
 	for _, f := range p.timerFiles {
-		if f.at != 0 {
-			if f.at <= now {
-				f.ticks += f.forward(now)
-				p.hurry = true
-				p.fileEvent(f)
-			}
+		if f.at == 0 || f.ticks != 0 { // once it was over it stands until it is read
+			continue
+		}
+		if f.at <= now {
+			f.ticks = f.forward(now)
+			p.hurry = true
+			p.fileEvent(f, vfs.PollIn)
+		} else {
 			p.wake(f.at, f.at)
 		}
 	}

@@ -38,6 +38,9 @@ const (
 // Source is the process.
 type Source interface {
 	ProcText(t *vfs.Text, k Kind)
+	ThreadText(t *vfs.Text, k Kind, tid int) // Comm, Stat and Status of a thread
+	NextThread(tid int) int                  // the first thread of a higher number; 0: there is none
+	CurrentThread() int                      // the one that looks
 	Exe() *vfs.Loc
 	Cwd() *vfs.Loc
 	File(fd int) *vfs.File // nil: not open
@@ -52,6 +55,7 @@ const (
 	dRoot = iota
 	dPid
 	dFd
+	dTask
 	dSys
 	dSysKernel
 	dSysVM
@@ -121,6 +125,7 @@ var items = [...]item{
 	{dRoot, fMountsLink, "mounts", linkMode},
 	{dRoot, dSys, "sys", dirMode},
 	{dPid, dFd, "fd", vfs.TypeDir | 0o500},
+	{dPid, dTask, "task", dirMode},
 	{dPid, fExe, "exe", linkMode},
 	{dPid, fCwd, "cwd", linkMode},
 	{dPid, fRootLink, "root", linkMode},
@@ -152,6 +157,7 @@ type FS struct {
 	src   Source
 	nodes [len(items)]node
 	fds   []*fdLink // one a descriptor, made when first looked up
+	tasks tasks
 }
 
 // New returns the file system; Root is its root.
@@ -160,6 +166,7 @@ func New(src Source) *FS {
 	for i := range f.nodes {
 		f.nodes[i].fs, f.nodes[i].item = f, i
 	}
+	f.tasks.fs = f
 	return f
 }
 
@@ -186,6 +193,9 @@ func (n *node) Lookup(name string) (vfs.Node, vfs.Errno) {
 	}
 	for i := 1; i < len(items); i++ {
 		if items[i].up == what && items[i].name == name {
+			if items[i].what == dTask {
+				return &n.fs.tasks, 0
+			}
 			return &n.fs.nodes[i], 0
 		}
 	}
@@ -217,7 +227,9 @@ func (n *node) Readlink() (string, vfs.Errno) {
 	case fSelf:
 		return "1", 0
 	case fThreadSelf:
-		return "1", 0
+		var t vfs.Text
+		t.Str("1/task/").Dec(uint64(n.fs.src.CurrentThread()))
+		return string(t), 0
 	case fMountsLink:
 		return "self/mounts", 0
 	case fRootLink:
