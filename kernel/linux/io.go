@@ -116,6 +116,9 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 	for _, s := range spans {
 		total += s.size
 	}
+	if total > maxRandom && !write && isRandom(f) {
+		total = limit(spans, maxRandom)
+	}
 	if f.Kind == vfs.TypeReg && int64(*pos+total) < 0 {
 		return -int64(vfs.EINVAL)
 	}
@@ -190,6 +193,27 @@ func (p *process) transferSmall(t *thread, f *vfs.File, spans []span, total uint
 	return int64(n)
 }
 
+// isRandom reports whether f is the device random or urandom.
+func isRandom(f *vfs.File) bool {
+	if f.Kind != vfs.TypeChar {
+		return false
+	}
+	const random, urandom = 1<<8 | 8, 1<<8 | 9
+	var a vfs.Attr
+	f.Node.Attr(&a)
+	return a.Rdev == random || a.Rdev == urandom
+}
+
+// limit cuts off what is beyond the first most bytes, and returns most.
+func limit(spans []span, most uint64) uint64 {
+	left := most
+	for i := range spans {
+		spans[i].size = min(spans[i].size, left)
+		left -= spans[i].size
+	}
+	return most
+}
+
 func asPipe(f *vfs.File) (*pipeEnd, bool) {
 	if f.Kind != vfs.TypeFIFO {
 		return nil, false
@@ -257,6 +281,9 @@ func (p *process) moveSmall(f *vfs.File, s span, pos uint64, write bool) (uint64
 	return uint64(n), err
 }
 
+// maxSend is how many bytes one call copies inside the kernel, which is busy with them all the while.
+const maxSend = 1 << 24
+
 // sendfile copies between files inside the kernel.
 func (p *process) sendfile(t *thread, outFD, inFD, offAt, count uint64) int64 {
 	out, in := p.file(outFD), p.file(inFD)
@@ -277,7 +304,7 @@ func (p *process) sendfile(t *thread, outFD, inFD, offAt, count uint64) int64 {
 		}
 		pos = v
 	}
-	count = min(count, maxIO)
+	count = min(count, maxSend)
 	done := uint64(0)
 	var err vfs.Errno
 	for done < count {

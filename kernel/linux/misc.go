@@ -356,12 +356,15 @@ func (p *process) uname(addr uint64) int64 {
 	return 0
 }
 
+// maxRandom is how many random bytes one call makes, lest the kernel be busy with them for long (random(4)).
+const maxRandom = 1<<25 - 1
+
 func (p *process) getrandom(addr, size, flags uint64) int64 {
 	const random, insecure = 2, 4
 	if flags&^uint64(7) != 0 || flags&(random|insecure) == random|insecure {
 		return -int64(vfs.EINVAL)
 	}
-	size = min(size, maxIO)
+	size = min(size, maxRandom)
 	if !userRange(addr, size) {
 		return -int64(vfs.EFAULT)
 	}

@@ -199,7 +199,8 @@ func (p *process) timerSettime(id, flags, val, old uint64) int64 {
 	if m == nil {
 		return -int64(vfs.EINVAL)
 	}
-	was, now := m.timer, m.now()
+	now := m.now()
+	was := *m.state(now)
 	m.cancel()
 	m.overrun = 0
 	m.start(now, first, every, flags&1 != 0, isWall(m.clock))
@@ -218,7 +219,8 @@ func (p *process) timerGettime(id, addr uint64) int64 {
 	if m == nil {
 		return -int64(vfs.EINVAL)
 	}
-	return p.putItimerspec(addr, &m.timer, m.now())
+	now := m.now()
+	return p.putItimerspec(addr, m.state(now), now)
 }
 
 func (p *process) timerOverrun(id uint64) int64 {

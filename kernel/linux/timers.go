@@ -32,6 +32,17 @@ func (m *timer) forward(now uint64) uint64 {
 	return n
 }
 
+// shortest is the shortest time between two moments of a timer that counts CPU time, which Linux looks at when the scheduler ticks, or
+// has nothing new to tell: without it one of a nanosecond would leave the program no time.
+const shortest = 1e6
+
+// slow keeps the next moment of a timer that comes again at least the shortest time away.
+func (m *timer) slow(now uint64) {
+	if m.every < shortest && m.at != 0 {
+		m.at = max(m.at, saturate(now, shortest))
+	}
+}
+
 // posixTimer is a timer of timer_create.
 type posixTimer struct {
 	timer
@@ -75,8 +86,18 @@ func (m *posixTimer) fire() {
 	}
 	if m.queued && !m.pending() { // it is ignored
 		m.queued = false
-		m.forward(m.now())
+		now := m.now()
+		m.forward(now)
+		m.slow(now)
 	}
+}
+
+// state is the timer as the program sees it: one that is silent is over when its time has come, for nobody looks at it.
+func (m *posixTimer) state(now uint64) *timer {
+	if m.silent && m.every == 0 && m.at <= now {
+		m.at = 0
+	}
+	return &m.timer
 }
 
 // pending reports whether the signal is in a queue.
@@ -100,6 +121,9 @@ func (m *posixTimer) taken(s *sigInfo) {
 	if m.at != 0 {
 		if now := m.now(); m.at <= now {
 			m.overrun = m.forward(now) - 1
+			if countsCPU(m.clock) {
+				m.slow(now)
+			}
 		}
 		m.arm()
 	}
@@ -108,7 +132,7 @@ func (m *posixTimer) taken(s *sigInfo) {
 
 // arm makes the loop look at the timer when it is over.
 func (m *posixTimer) arm() {
-	if m.at != 0 && !countsCPU(m.clock) {
+	if m.at != 0 && !m.silent && !countsCPU(m.clock) {
 		m.p.wake(m.at, m.at)
 	}
 }
@@ -144,25 +168,24 @@ func (p *process) expireTimers(now uint64) {
 	if real := &p.itimers[itimerReal]; real.at != 0 {
 		if real.at <= now {
 			real.forward(now)
+			if p.pending.set&bit(sigAlrm) != 0 || p.needless(&p.leader, sigAlrm) {
+				real.slow(now)
+			}
 			p.post(sigInfo{sig: sigAlrm, code: siKernel})
 			p.hurry = true
 		}
 		p.wake(real.at, real.at)
 	}
 	for _, m := range p.timers {
-		if m.at == 0 || m.queued || countsCPU(m.clock) {
+		if m.at == 0 || m.queued || m.silent || countsCPU(m.clock) {
 			continue
 		}
 		if m.at <= now {
-			if m.silent {
-				m.forward(now)
-			} else {
-				m.fire()
-				if m.queued && m.every == 0 {
-					m.at = 0
-				}
-				p.hurry = true
+			m.fire()
+			if m.queued && m.every == 0 {
+				m.at = 0
 			}
+			p.hurry = true
 		}
 		if !m.queued {
 			p.wake(m.at, m.at)
@@ -200,11 +223,15 @@ func (p *process) expireCPU(t *thread, now uint64) (deadline uint64) {
 	for i, used := range [...]uint64{itimerVirtual: user, itimerProf: user + sys} {
 		if m := &p.itimers[i]; i != itimerReal && check(m, used) {
 			m.forward(used)
+			m.slow(used)
 			p.post(sigInfo{sig: sigVtalrm + i - itimerVirtual, code: siKernel})
 			check(m, used)
 		}
 	}
 	for _, m := range p.timers {
+		if m.silent {
+			continue
+		}
 		if m.queued || !countsCPU(m.clock) || m.owner != nil && m.owner != t {
 			if m.at != 0 {
 				p.cpuTimers++
@@ -213,10 +240,6 @@ func (p *process) expireCPU(t *thread, now uint64) (deadline uint64) {
 		}
 		used := m.now()
 		if check(&m.timer, used) {
-			if m.silent {
-				m.forward(used)
-				continue
-			}
 			m.fire()
 			if m.queued && m.every == 0 {
 				m.at = 0

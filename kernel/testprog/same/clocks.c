@@ -307,10 +307,52 @@ static void cpu(void) {
 	say("ticks %d\n", times(NULL) - c >= 2 && sysconf(_SC_CLK_TCK) == 100);
 }
 
+// Timers of a nanosecond or a microsecond leave the program time.
+static void shortest(void) {
+	static volatile long n;
+	#define goOn(what) do { for (n = 0; n < 1000000; n++); say("%s: went on\n", what); } while (0)
+	timer_t id[200];
+	struct sigevent ev = {.sigev_notify = SIGEV_NONE};
+	struct itimerspec its = {{0, 1}, {0, 1}};
+	for (int i = 0; i < 200; i++) timer_create(CLOCK_MONOTONIC, &ev, &id[i]), timer_settime(id[i], 0, &its, NULL);
+	goOn("200 that tell nobody");
+	its.it_interval.tv_nsec = 0;
+	timer_settime(id[0], 0, &its, NULL);
+	usleep(10);
+	timer_gettime(id[0], &its);
+	say("left %ld %ld\n", (long)its.it_value.tv_sec, its.it_value.tv_nsec);
+	for (int i = 0; i < 200; i++) timer_delete(id[i]);
+	signal(SIGUSR1, SIG_IGN);
+	ev.sigev_notify = SIGEV_SIGNAL, ev.sigev_signo = SIGUSR1;
+	its = (struct itimerspec){{0, 1}, {0, 1}};
+	for (int i = 0; i < 50; i++) timer_create(CLOCK_MONOTONIC, &ev, &id[i]), timer_settime(id[i], 0, &its, NULL);
+	goOn("50 ignored");
+	for (int i = 0; i < 50; i++) timer_delete(id[i]);
+	struct itimerval it = {{0, 1}, {0, 1}}, off = {{0, 0}, {0, 0}};
+	signal(SIGALRM, SIG_IGN);
+	setitimer(ITIMER_REAL, &it, NULL);
+	goOn("ignored alarm");
+	sigset_t s;
+	sigemptyset(&s), sigaddset(&s, SIGALRM);
+	sigprocmask(SIG_BLOCK, &s, NULL);
+	set(SIGALRM, 0);
+	goOn("blocked alarm");
+	setitimer(ITIMER_REAL, &off, NULL);
+	sigprocmask(SIG_UNBLOCK, &s, NULL);
+	set(SIGPROF, 0), set(SIGVTALRM, 0);
+	hits = 0;
+	setitimer(ITIMER_PROF, &it, NULL), setitimer(ITIMER_VIRTUAL, &it, NULL);
+	goOn("CPU time");
+	while (hits < 4);
+	setitimer(ITIMER_PROF, &off, NULL), setitimer(ITIMER_VIRTUAL, &off, NULL);
+	for (int i = 0; i < 50; i++) timerfd_settime(timerfd_create(CLOCK_MONOTONIC, 0), 0, &its, NULL);
+	goOn("50 files");
+}
+
 int main(int argc, char **argv) {
-	void (*all[])(void) = {clocks, sleeping, itimers, posix, files, cpu};
-	const char *names[] = {"clocks", "sleeping", "itimers", "posix", "files", "cpu"};
-	for (int i = 0; i < 6; i++)
+	void (*all[])(void) = {clocks, sleeping, itimers, posix, files, cpu, shortest};
+	const char *names[] = {"clocks", "sleeping", "itimers", "posix", "files", "cpu", "shortest"};
+	for (int i = 0; i < 7; i++)
 		if (argc < 2 || !strcmp(argv[1], names[i])) say("[%s]\n", names[i]), all[i]();
 	return 0;
 }
