@@ -294,6 +294,28 @@ func TestNotStarted(t *testing.T) {
 	}
 }
 
+// TestLostInterrupts has a disk that answers, but whose interrupts do not arrive: the wait for them ends, and the answer is there.
+func TestLostInterrupts(t *testing.T) {
+	f := newFake()
+	d := f.open(t)
+	lost := 0
+	f.misbehave = func(f *fake, _ bool) bool {
+		f.serve(func() (uint32, uint32, byte) { return 0, 0, statusOK })
+		lost++
+		return false
+	}
+	got := f.memory[8192:][:3*sector]
+	for n := range 3 {
+		off := int64(n) * 2 * sector
+		if _, err := d.ReadAt(got, off); err != nil || !bytes.Equal(got, f.disk[off:off+int64(len(got))]) {
+			t.Errorf("at %d: %v, or wrong bytes", off, err)
+		}
+	}
+	if lost != 3 {
+		t.Errorf("%d interrupts were lost, want 3", lost)
+	}
+}
+
 // Whatever the device does, a read fails with an error that says so. After what only a reset would mend, the disk is given up: the device
 // is reset, lest it write to memory later, and no request made of it again.
 func TestFailures(t *testing.T) {

@@ -291,7 +291,7 @@ func (d *block) request(pieces int, at uint64, n int) error {
 func (d *block) await() error {
 	notify := true
 	for range maxInterrupts {
-		if !d.wait(notify) {
+		if !d.wait(notify) && *d.half(usedOff + 2) != d.avail { // else only its interrupt was lost
 			return d.failure("the disk does not answer")
 		}
 		notify = false

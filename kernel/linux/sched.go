@@ -161,6 +161,9 @@ const (
 	// yieldEvery is how many times ring 3 is entered before the Go runtime's own goroutines may run: the collector's above all,
 	// which otherwise could only collect in what this goroutine allocates. A short program never gets there.
 	yieldEvery = 256
+	// leastRun is how long a thread has at least, in nanoseconds, before the timer interrupts it: timers of a nanosecond, which are
+	// always over, leave it that.
+	leastRun = 20e3
 	// yieldNanos is after how long they may run while the program does not call the kernel, if there are any besides.
 	yieldNanos = 10e6
 )
@@ -251,7 +254,9 @@ func (p *process) review(t *thread) (deadline uint64, over bool) {
 	if p.cpus.number > 1 && p.share(t, now) || p.turnOver(t, now) {
 		return 0, true
 	}
-	deadline = sooner(sooner(deadline, p.wakeBy), p.slice)
+	if deadline = sooner(sooner(deadline, p.wakeBy), p.slice); deadline != 0 {
+		deadline = max(deadline, now+leastRun)
+	}
 	if p.others {
 		deadline = sooner(deadline, now+yieldNanos)
 	}

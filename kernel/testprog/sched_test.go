@@ -19,7 +19,7 @@ func TestScheduling(t *testing.T) {
 	if e.how != abi.EndExited || e.code != 0 {
 		t.Error(e)
 	}
-	const want = "sleep idle alone vdso shares wakers signals adds"
+	const want = "sleep idle alone vdso shares wakers signals storm adds"
 	if got := strings.Join(okLines(e.console), " "); got != want {
 		t.Errorf("passed %q, want %q\n%v", got, want, e)
 	}

@@ -127,7 +127,7 @@ func boots(t *testing.T, ctx context.Context, q *qemu.QEMU, kernel []byte, confi
 		t.Fatalf("%v\n%s", err, console.Bytes())
 	}
 	got := strings.ReplaceAll(console.String(), "\r", "")
-	want := "ok channels\nok locked-threads\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok turns\nok loops\nok two-spaces\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\nok bss\n" +
+	want := "ok channels\nok locked-threads\nok collector\nok faults\nok recursion\nok free-memory\nok timers\nok clock\nok idle\nok ring3\nok turns\nok loops\nok storm\nok two-spaces\nok isolation\nok page-tables\nok supervisor\nok segments\nok floating-point\nok bss\n" +
 		fmt.Sprintf("RAM of %d MiB in ", mib)
 	if config.CPUs > 1 {
 		if got = cpuLine.ReplaceAllString(got, ""); !strings.HasPrefix(got, "ok cpus\npanic: the end of the self-test\n") {

@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
+	"github.com/firstlight-boot/firstlight/kernel/boot/layout"
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 	"github.com/firstlight-boot/firstlight/kernel/mem"
 	"github.com/firstlight-boot/firstlight/kernel/ring0"
@@ -38,6 +39,7 @@ func main() {
 		{"ring3", ring3},
 		{"turns", turns},
 		{"loops", loops},
+		{"storm", storm},
 		{"two-spaces", twoSpaces},
 		{"isolation", isolation},
 		{"page-tables", pageTables},
@@ -411,6 +413,49 @@ func loops() error {
 	}
 	if took := ring0.Nanotime() - start; took > 2e9 {
 		return fmt.Errorf("5 naps of 5 ms and a collection beside %d goroutines took %d ns", spinners, took)
+	}
+	return nil
+}
+
+// storm has an interrupt as a device's come all the time: timers and other goroutines get their turn beside it, ring 3 gets on, and
+// an interrupt that comes while nobody waits is found by who waits next.
+func storm() error {
+	const command, toItself, edges = layout.DirectMap + 0xfee00300, 1 << 18, 50000
+	interrupt := func() { cpu.Store32(command, toItself|ring0.VectorDevice) }
+	_, before := ring0.Interrupts()
+	ring0.Share(true)
+	defer ring0.Share(false)
+	naps := make(chan struct{})
+	go func() {
+		for range 3 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		close(naps)
+	}()
+	c, _, err := program("\x48\xff\xc7\x0f\x05\xeb\xf9") // inc rdi; syscall; jmp to the start
+	if err != nil {
+		return err
+	}
+	for n := uint64(1); n <= edges; {
+		interrupt()
+		if trap := ring0.Enter(c, 0); trap == ring0.TrapSyscall {
+			if c.RDI != n {
+				return fmt.Errorf("round %d of the program came as number %d", c.RDI, n)
+			}
+			n++
+		} else if trap != ring0.TrapTimeslice {
+			return fmt.Errorf("trap %d", trap)
+		}
+	}
+	<-naps
+	if _, after := ring0.Interrupts(); after-before < edges {
+		return fmt.Errorf("%d of %d interrupts came", after-before, edges)
+	}
+	for range 100 {
+		interrupt()
+		if !ring0.Await() { // for ever, if it was lost
+			return errors.New("an interrupt was lost")
+		}
 	}
 	return nil
 }

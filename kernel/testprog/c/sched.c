@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -141,6 +142,23 @@ int main(void) {
 	setitimer(ITIMER_REAL, &it, NULL);
 	check("signals", hits >= 95 && hits <= 101);
 	ok("signals");
+
+	// A timer that is always over leaves a thread half of its time and more.
+	timer_t tick;
+	struct sigevent silent = {.sigev_notify = SIGEV_NONE};
+	struct itimerspec each = {{0, 1}, {0, 1}}, never = {{0}};
+	check("storm", timer_create(CLOCK_MONOTONIC, &silent, &tick) == 0 && timer_settime(tick, 0, &each, NULL) == 0);
+	before = timerInterrupts();
+	struct rusage ru0, ru1;
+	getrusage(RUSAGE_THREAD, &ru0);
+	for (end = now(CLOCK_MONOTONIC) + 100 * M; now(CLOCK_MONOTONIC) < end;);
+	getrusage(RUSAGE_THREAD, &ru1);
+	after = timerInterrupts();
+	long ran = (ru1.ru_utime.tv_sec - ru0.ru_utime.tv_sec) * 1000000 + ru1.ru_utime.tv_usec - ru0.ru_utime.tv_usec;
+	check("storm", timer_settime(tick, 0, &never, NULL) == 0);
+	check("storm", after - before < 6000);
+	check("storm", ran > 50000);
+	ok("storm");
 
 	// CPU time adds up: what all threads had is what passed, less what nobody had.
 	stop = 0;
