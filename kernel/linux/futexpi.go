@@ -5,18 +5,17 @@ import "github.com/firstlight-boot/firstlight/kernel/vfs"
 // Futexes whose word names the owner (Linux: Documentation/locking/pi-futex.rst). There they lend the owner the priority of who
 // waits; here all threads have the same one, and what is left is that the lock is handed to the next in turn.
 
-// lockOwned is FUTEX_LOCK_PI, or TRYLOCK_PI.
-func (p *process) lockOwned(t *thread, addr uint64, k futexKey, deadline uint64, try bool) int64 {
-	var owned bool
+// claim makes t the owner of the futex at addr, if nobody is; else it notes that threads wait for it, as it does if more is set.
+func (p *process) claim(t *thread, addr uint64, k futexKey, more bool) (owned bool, err vfs.Errno) {
 	var refused vfs.Errno
-	_, err := p.mm.change(addr, func(v uint32) (uint32, bool) {
+	_, err = p.mm.change(addr, func(v uint32) (uint32, bool) {
 		owned, refused = false, 0
 		switch owner := v & futexOwner; {
 		case owner == uint32(t.tid):
 			refused = vfs.EDEADLK
 		case owner == 0:
 			owned = true
-			if v = v&futexDied | uint32(t.tid); p.heir(k) != nil {
+			if v = v&futexDied | uint32(t.tid); more || p.heir(k) != nil {
 				v |= futexWaiters
 			}
 			return v, true
@@ -25,11 +24,18 @@ func (p *process) lockOwned(t *thread, addr uint64, k futexKey, deadline uint64,
 		}
 		return v | futexWaiters, refused == 0
 	})
+	if err == 0 {
+		err = refused
+	}
+	return owned && err == 0, err
+}
+
+// lockOwned is FUTEX_LOCK_PI, or TRYLOCK_PI.
+func (p *process) lockOwned(t *thread, addr uint64, k futexKey, deadline uint64, try bool) int64 {
+	owned, err := p.claim(t, addr, k, false)
 	switch {
 	case err != 0:
 		return -int64(err)
-	case refused != 0:
-		return -int64(refused)
 	case owned:
 		return 0
 	}
@@ -126,8 +132,7 @@ func (p *process) requeueOwned(addr, addr2 uint64, private bool, wake, move int3
 		return -int64(vfs.EINVAL)
 	}
 	v, ok := p.mm.get32(addr)
-	owned, ok2 := p.mm.get32(addr2)
-	if !ok || !ok2 {
+	if _, ok2 := p.mm.get32(addr2); !ok || !ok2 {
 		return -int64(vfs.EFAULT)
 	}
 	if v != val {
@@ -149,28 +154,20 @@ func (p *process) requeueOwned(addr, addr2 uint64, private bool, wake, move int3
 	n := int64(0)
 	q := p.futexQueue(from)
 	t, fits := next(q.head)
-	switch owner := owned & futexOwner; {
-	case t == nil:
+	if t == nil {
 		return 0
-	case !fits:
+	}
+	if !fits {
 		return -int64(vfs.EINVAL)
-	case owner == uint32(t.tid):
-		return -int64(vfs.EDEADLK)
-	case owner == 0:
-		owned = owned&futexDied | uint32(t.tid)
-		if move > 0 || p.heir(to) != nil {
-			owned |= futexWaiters
-		}
-		if !p.mm.put32(addr2, owned) {
-			return -int64(vfs.EFAULT)
-		}
+	}
+	owned, err := p.claim(t, addr2, to, move > 0)
+	if err != 0 {
+		return -int64(err)
+	}
+	if owned {
 		p.unqueueFutex(t)
 		p.ready(t, 0)
 		n++
-	case p.byTID(int(owner)) == nil:
-		return -int64(vfs.ESRCH)
-	case !p.mm.put32(addr2, owned|futexWaiters):
-		return -int64(vfs.EFAULT)
 	}
 	for t, fits = next(q.head); t != nil && n < int64(move)+1; t, fits = next(q.head) {
 		if !fits {
