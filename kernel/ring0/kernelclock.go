@@ -142,7 +142,8 @@ func kernelCounted(wrapped bool) (ticks, nanos uint64) {
 		return 0, 0
 	}
 	ticks, nanos, ok := kernelMeasure(clock.start, &r, clock.initial, wrapped)
-	if !ok || clock.slack >= ticks>>10 || clock.hz == 0 && wrapped || clock.hz != 0 && !kernelAgrees(ticks, nanos, clock.mult) {
+	// The first rate has nothing to agree with, and a timer of a short period may have begun anew often before its interrupt comes.
+	if !ok || clock.slack >= ticks>>10 || clock.hz == 0 && (wrapped || clock.initial != maxCount) || clock.hz != 0 && !kernelAgrees(ticks, nanos, clock.mult) {
 		return 0, 0
 	}
 	allTicks, allNanos := clock.sumTicks+ticks, clock.sumNanos+nanos
