@@ -12,7 +12,7 @@ import (
 // threads only: each is given one and hands it back with its next call or fault, or when it is wanted back. So threads that
 // compute go there, and threads that call much stay on the first.
 type cpus struct {
-	limit  int                    // the most that may be used; 0: all
+	limit  int                    // the most that may be used; 0: one
 	total  int                    // that the machine has and that may be used; 0: not yet known
 	number int                    // that are started, the first included; 0 before the program has several threads
 	ready  uint64                 // bit n: CPU n can be used
@@ -40,9 +40,9 @@ const (
 func (p *process) numCPUs() int {
 	c := &p.cpus
 	if c.total == 0 {
-		c.total = ring0.CPUs()
-		if c.limit != 0 {
-			c.total = min(c.total, c.limit)
+		c.total = 1
+		if c.limit > 1 {
+			c.total = min(ring0.CPUs(), c.limit)
 		}
 	}
 	return c.total
@@ -170,7 +170,9 @@ func (p *process) share(t *thread, now uint64) bool {
 		n := bits.TrailingZeros64(allowed)
 		mem.Settle()
 		p.account(t)
-		p.current = nil
+		if p.current = nil; !t.urgent {
+			p.wokenTicks = 0 // it has its turn there
+		}
 		c.free &^= 1 << n
 		c.on[n], c.since[n] = t, now
 		t.on, t.left = n, 0

@@ -23,7 +23,7 @@ type Config struct {
 	Env      []string // K=V
 	Cwd      string   // "" is "/"
 	Hostname string   // "" is "firstlight"
-	CPUs     int      // the most that its threads run on; 0 is all
+	CPUs     int      // the most that its threads run on; 0 is one
 	Verbose  bool     // name system calls that are not there on the console
 	Root     *vfs.Mount
 }

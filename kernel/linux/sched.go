@@ -121,7 +121,7 @@ func (p *process) loop() {
 func (p *process) choose() *thread {
 	if p.cpus.back.head != nil {
 		t := p.cpus.back.pop()
-		t.urgent = true
+		t.urgent = false // its calls are not held against those that are woken
 		return t
 	}
 	if p.woken.head != nil && (p.run.head == nil || p.wokenFirst()) {

@@ -229,7 +229,9 @@ func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limit, limitApp 
 	overtime := make(chan struct{}, 1)
 	c.Accel, c.Monitor = "tcg", limitApp != 0
 	if c.CPUs == 0 && c.Counting == nil {
-		c.CPUs = *numCPUs
+		if c.CPUs = *numCPUs; c.CPUs > 1 {
+			c.Append += fmt.Sprintf(" cpus=%d", c.CPUs)
+		}
 	}
 	vm, err := q.Start(ctx, c, qemu.Events{
 		Console: func(_ time.Duration, p []byte) { console.Write(p) },
