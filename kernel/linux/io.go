@@ -313,11 +313,12 @@ func (p *process) sendfile(t *thread, outFD, inFD, offAt, count uint64) int64 {
 		if n, err = in.Node.ReadAt(b, pos); n == 0 || err != 0 {
 			break
 		}
-		n, err = out.Node.WriteAt(b[:n], out.Pos)
-		out.Pos += uint64(n)
-		pos += uint64(n)
-		done += uint64(n)
-		if err != 0 {
+		var put int
+		put, err = out.Node.WriteAt(b[:n], out.Pos)
+		out.Pos += uint64(put)
+		pos += uint64(put)
+		done += uint64(put)
+		if err != 0 || put < n { // an event counter would take eight bytes at a time, two million times
 			break
 		}
 	}
