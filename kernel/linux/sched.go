@@ -277,7 +277,7 @@ func sooner(a, b uint64) uint64 {
 }
 
 // turnOver reports whether t has to make way, and then has put it where it waits for its next turn: behind the others when it
-// has had its slice, before them when one whose time came goes first.
+// has had its slice, before them or among those that are woken, as it came, when one whose time came goes first.
 func (p *process) turnOver(t *thread, now uint64) bool {
 	hurry := p.hurry
 	p.hurry = false
@@ -300,7 +300,11 @@ func (p *process) turnOver(t *thread, now uint64) bool {
 		p.run.push(t)
 	case hurry && p.wokenFirst() || p.cpus.back.head != nil:
 		t.left = p.slice - now
-		p.run.pushFront(t)
+		if t.urgent { // at the head of the others it would overtake all of them each time
+			p.woken.push(t)
+		} else {
+			p.run.pushFront(t)
+		}
 	default:
 		return false
 	}
