@@ -56,6 +56,10 @@ const (
 	divideBy1     = 0xb
 	maxCount      = 0xffffffff
 	minTimerNano  = 1000
+
+	// A VMM that was away takes up a periodic timer's interrupts one by one, with its lock held: on a busy host QEMU never caught up
+	// with periods of a few microseconds. KVM has none below this.
+	minPeriodNano = 200_000
 )
 
 func kernelTimerInit() {
@@ -166,12 +170,12 @@ func kernelCounted(wrapped bool) (ticks, nanos uint64) {
 
 // kernelStopped ends what the timer counts, since it is to count something else or has run down.
 func kernelStopped(wrapped bool) {
-	if clock.start != 0 {
+	if clock.start != 0 && (periodic || !wrapped) {
 		ticks, nanos := kernelCounted(wrapped)
 		clock.sumTicks += ticks
 		clock.sumNanos += nanos
-		clock.start = 0
 	}
+	clock.start = 0
 }
 
 // kernelStarted lets the timer count down from count.
@@ -184,8 +188,8 @@ func kernelStarted(count uint32) {
 	}
 }
 
-// periodic says that the timer begins anew when it has run down. It does as long as the rate is being measured: what it has
-// counted since tells how late its interrupt is.
+// periodic says that the timer begins anew when it has run down. It does as long as the rate is being measured, unless that is too
+// often: what it has counted since tells how late its interrupt is.
 var periodic bool
 
 // kernelMode says what the timer does when it has run down. A VMM serves each write to the timer by itself, so there is none
@@ -279,7 +283,7 @@ func kernelArm() {
 		wait = min(next-now, maxCount)
 	}
 	mode := uint32(vectorTimer)
-	if periodic = clock.fine != rateFinal; periodic {
+	if periodic = clock.fine != rateFinal && wait >= minPeriodNano; periodic {
 		mode |= timerPeriodic
 	}
 	kernelMode(mode)
@@ -324,7 +328,7 @@ func kernelTimer() {
 		sliceEnd, sliceExpired = 0, true
 	}
 	kernelArm()
-	if armedFor == 0 && periodic {
+	if armedFor == 0 && (periodic || clock.fine != rateFinal) {
 		kernelRest()
 	}
 }
