@@ -128,6 +128,9 @@ func seconds(e *tree.Entry) { e.ModTime = e.ModTime.Truncate(time.Second) }
 
 // TestForeign reads what a whole ZFS wrote: codecs, checksums, copies, snapshots, a clone, holes, many and deleted files.
 func TestForeign(t *testing.T) {
+	if !inner(t) {
+		return
+	}
 	f := startFuse(t, "--enable-xattr")
 	dir, alt := t.TempDir(), t.TempDir()
 	img := filepath.Join(dir, "pool.img")
@@ -196,6 +199,9 @@ func fileOf(t testing.TB, name string) *os.File {
 
 // TestForeignMirror reads a mirror from either side, and from both when one is damaged all over.
 func TestForeignMirror(t *testing.T) {
+	if !inner(t) {
+		return
+	}
 	const size = 64 << 20
 	f := startFuse(t)
 	dir, alt := t.TempDir(), t.TempDir()
