@@ -335,7 +335,8 @@ static void masks(void) {
 	result("select usec", select(p[0] + 1, &fs, 0, 0, &(struct timeval){0, 1000000}));
 	tv = (struct timeval){-1, 0};
 	result("select neg", select(0, 0, 0, 0, &tv));
-	result("select badfd", (FD_SET(99, &fs), select(100, &fs, 0, 0, &(struct timeval){0})));
+	// Linux passes over numbers beyond the table that the process happens to have, whose least size is 64.
+	result("select badfd", (FD_SET(45, &fs), select(46, &fs, 0, 0, &(struct timeval){0})));
 	result("select neg n", select(-1, 0, 0, 0, &(struct timeval){0}));
 	mask(SIG_UNBLOCK, SIGUSR1);
 	close(p[0]);
