@@ -2,49 +2,12 @@ package testprog
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
-
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 )
-
-// A program that does all that mmap and its relatives offer, and what they refuse, tells the same as on the host's Linux.
-func TestMemoryAsLinux(t *testing.T) { asLinux(t, "vma", 300, 6, 1) }
-
-// So does one that makes and removes guard pages.
-func TestGuardsAsLinux(t *testing.T) { asLinux(t, "guard", 100, 6, 15) }
-
-// asLinux runs a program that prints at least so many lines on the host, whose Linux must be of that version or a later one, and in the
-// guest.
-func asLinux(t *testing.T, name string, lines, major, minor int) {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	var hostMajor, hostMinor int
-	if release := unix.ByteSliceToString(u.Release[:]); !scan(release, &hostMajor, &hostMinor) || hostMajor < major || hostMajor == major && hostMinor < minor {
-		t.Skipf("the host's Linux, %s, is older than %d.%d, whose behaviour the kernel has", release, major, minor)
-	}
-	dir := t.TempDir()
-	prog := filepath.Join(dir, name)
-	compileC(t, 0, name, prog)
-	want, err := exec.Command(prog).CombinedOutput()
-	if err != nil {
-		t.Fatalf("on the host: %v\n%s", err, want)
-	}
-	e := boot(t, vmSpec{dir: dir, args: []string{"/" + name}})
-	if e.how != abi.EndExited || e.code != 0 || strings.Count(e.console, "\n") < lines {
-		t.Errorf("want exit 0, got %v", e)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(e.console, "\n")); diff != "" {
-		t.Errorf("not as on the host (-host +guest):\n%s", diff)
-	}
-}
 
 // A machine that is too small for the kernel itself says so, and how much there is and is needed.
 func TestTooSmall(t *testing.T) {
@@ -114,10 +77,4 @@ func TestOutOfMemory(t *testing.T) {
 			})
 		}
 	}
-}
-
-// scan reads the first two numbers of a kernel's release.
-func scan(release string, major, minor *int) bool {
-	n, _ := fmt.Sscanf(release, "%d.%d", major, minor)
-	return n == 2
 }

@@ -1,12 +1,14 @@
 package testprog
 
 import (
+	"context"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,7 +19,8 @@ import (
 var record = flag.Bool("record", false, "TestSameAsLinux first writes what the host's Linux answers into same/*.linux")
 
 // TestSameAsLinux runs programs in the guest, which have to print the lines that they printed under Linux (see same/README.md for which).
-// They print nothing that may differ between two machines: no times, addresses or process numbers.
+// They print nothing that may differ between two machines: no times, addresses or process numbers. In the guest time follows the
+// instructions, so that nothing of what they sleep, wait and spend depends on how busy the host is.
 func TestSameAsLinux(t *testing.T) {
 	needs.Tool(t, "gcc", "gcc libc6-dev")
 	sources, err := filepath.Glob("same/*.c")
@@ -32,7 +35,9 @@ func TestSameAsLinux(t *testing.T) {
 			run(t, "gcc", "-static", "-O1", "-w", "-pthread", "-o", prog, src, "-lm")
 			recorded := filepath.Join("same", name+".linux")
 			if *record {
-				out, err := exec.CommandContext(t.Context(), prog).Output()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				out, err := exec.CommandContext(ctx, prog).Output()
 				if err != nil {
 					t.Fatalf("on the host: %v\n%s", err, out)
 				}
@@ -48,7 +53,7 @@ func TestSameAsLinux(t *testing.T) {
 			if name == "avx" {
 				cpu = "max"
 			}
-			e := boot(t, vmSpec{dir: dir, args: []string{"/" + name}, cpu: cpu})
+			e := boot(t, vmSpec{dir: dir, args: []string{"/" + name}, cpu: cpu, counting: true})
 			if e.how != abi.EndExited || e.code != 0 {
 				t.Errorf("in the guest: how %d, code %d", e.how, e.code)
 			}

@@ -1,4 +1,4 @@
-// Guard pages (MADV_GUARD_INSTALL), told in lines that are the same under Linux 6.15 and later: a test compares those of the host.
+// Guard pages (MADV_GUARD_INSTALL), told in lines that are the same under Linux 6.15 and later.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

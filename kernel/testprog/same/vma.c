@@ -1,4 +1,4 @@
-// What mmap and its relatives do, told in lines that are the same under every Linux: a test compares those of the host.
+// What mmap and its relatives do, told in lines that are the same under Linux 6.1 and later.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
