@@ -124,6 +124,9 @@ func TestMke2fs(t *testing.T) {
 	if err := errors.Join(os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "0")), os.Symlink(strings.Repeat("y", 80), filepath.Join(dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // which mke2fs gives to each root
+		t.Fatal(err)
+	}
 	want, err := tree.FromDir(t.Context(), dir, tree.Options{KeepOwner: true})
 	if err != nil {
 		t.Fatal(err)
