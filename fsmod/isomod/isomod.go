@@ -83,12 +83,14 @@ func (m module) Open(r io.ReaderAt, size int64) (fsmod.FileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mtime, ok := rootTime(r); ok {
-		t, err := fsys.Tree()
-		if err != nil {
-			return nil, err
-		}
-		t.Entries[0].ModTime = mtime
+	t, err := fsys.Tree()
+	if err != nil {
+		return nil, err
+	}
+	root := &t.Entries[0]
+	setRoot(r, root)
+	if os.Geteuid() != 0 { // as the other files, which no other user can give away
+		root.UID, root.GID = 0, 0
 	}
 	return fsys, nil
 }
