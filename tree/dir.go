@@ -261,7 +261,7 @@ func (w *walker) fill(e *Entry) error {
 		}
 	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
 		if !w.o.Devices {
-			return fmt.Errorf("%s is a device node: remove it, exclude it or allow devices: %w", host, ErrUnsupported)
+			return fmt.Errorf("%s is a device node: remove it, exclude it or allow device nodes (--devices): %w", host, ErrUnsupported)
 		}
 		e.Major, e.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 	case fs.ModeSocket:

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/firstlight-boot/firstlight/internal/appconfig"
 	"github.com/firstlight-boot/firstlight/tree"
 )
@@ -49,13 +51,24 @@ func loadConfig(arg string) (appconfig.Config, error) {
 	return *c, nil
 }
 
+// sourceOptions are the flags about what is taken from the host's files.
+type sourceOptions struct {
+	devices, keepOwner bool
+}
+
+func (o *sourceOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&o.devices, "devices", false, "let a folder's device nodes in, which are refused otherwise")
+	f.BoolVar(&o.keepOwner, "keep-owner", false, "keep the owners and groups of the files (default: root owns all)")
+}
+
 // loadApp reads what arg names. An output that lies in the app's folder is not part of the app, nor is imgbuild.yaml.
-func loadApp(ctx context.Context, arg, output string, exclude []string) (*app, error) {
+func loadApp(ctx context.Context, arg, output string, exclude []string, from sourceOptions) (*app, error) {
 	clamp, err := sourceDateEpoch()
 	if err != nil {
 		return nil, err
 	}
-	o := tree.Options{ClampTime: clamp}
+	o := tree.Options{ClampTime: clamp, KeepOwner: from.keepOwner, Devices: from.devices}
 	if pkg, ok := strings.CutPrefix(arg, goPrefix); ok {
 		t, err := tree.FromGoPackage(ctx, pkg, "", o)
 		if err != nil {

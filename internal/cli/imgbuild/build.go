@@ -31,6 +31,7 @@ type buildOptions struct {
 	clusterSize  appconfig.Size
 	raw, exclude []string
 	place        placement
+	source       sourceOptions
 	osv          osvOptions
 	zfs          zfsOptions
 	manifest     manifestOptions
@@ -72,6 +73,7 @@ func (o *buildOptions) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&o.raw, "raw", nil, "store files that match `GLOB` uncompressed; may repeat")
 	o.place.flags(cmd)
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out what matches `GLOB`; may repeat")
+	o.source.flags(cmd)
 	o.manifest.flags(cmd)
 	f.BoolVar(&o.noKernel, "no-kernel", false, "write the file system alone")
 	f.StringVar(&o.kernel, "kernel", "", "boot this kernel `FILE` instead of the built-in one")
@@ -201,6 +203,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 	if o.manifest.file != "" && len(o.exclude) > 0 || o.manifest.file == "" && len(o.manifest.defines) > 0 {
 		return nil, usagef("--exclude is for folders, --define for --manifest")
 	}
+	if o.manifest.file != "" && o.source.devices {
+		return nil, usagef("--devices is for folders: a manifest has no device nodes")
+	}
 	if err := appconfig.CheckGlobs(append(slices.Clone(o.raw), o.exclude...)); err != nil {
 		return nil, usageError{err}
 	}
@@ -255,11 +260,11 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 	}
 	if o.manifest.file != "" {
 		var order []string
-		if p.app, order, p.notes, err = o.manifest.load(cmd.Context(), arg); err == nil {
+		if p.app, order, p.notes, err = o.manifest.load(cmd.Context(), arg, o.source); err == nil {
 			p.spec.Module = ordered(p.spec.Module, order)
 		}
 	} else {
-		p.app, err = loadApp(cmd.Context(), arg, o.outputFor(arg), o.exclude)
+		p.app, err = loadApp(cmd.Context(), arg, o.outputFor(arg), o.exclude, o.source)
 	}
 	if err != nil {
 		return nil, err

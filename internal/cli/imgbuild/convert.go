@@ -19,6 +19,7 @@ import (
 type convertOptions struct {
 	to, compress string
 	skip         bool
+	source       sourceOptions
 	sync         bool
 	json, quiet  bool
 }
@@ -59,6 +60,7 @@ entries that it cannot hold at all. Where there are such entries, nothing is wri
 	f.StringVar(&o.to, "to", "", "write the file system of this `MODULE`: "+strings.Join(fsmod.Names(), ", "))
 	f.StringVar(&o.compress, "compress", "", "compress it, with a `CODEC[:LEVEL]` if named")
 	f.Lookup("compress").NoOptDefVal = string(appconfig.CompressDefault)
+	o.source.flags(cmd)
 	f.BoolVar(&o.skip, "skip", false, "leave out entries that the new format cannot hold")
 	f.BoolVar(&o.sync, "sync", false, "wait until the output is on stable storage")
 	f.BoolVar(&o.json, "json", false, "print the result as JSON")
@@ -78,7 +80,7 @@ func (o *convertOptions) run(cmd *cobra.Command, in, out string) error {
 	if options.Codec, options.Level, err = chooseCodec(m, o.compress); err != nil {
 		return err
 	}
-	src, err := openSide(cmd.Context(), in)
+	src, err := openSide(cmd.Context(), in, o.source)
 	if err != nil {
 		return err
 	}

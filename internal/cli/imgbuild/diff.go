@@ -36,11 +36,12 @@ type difference struct {
 
 func diffCommand() *cobra.Command {
 	var asJSON, quiet bool
+	var from sourceOptions
 	cmd := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two images or folders",
 		Long: `Compare two images, file-system images or folders: which entries B has more (+), less (-) or otherwise (~) than A, and of
-two bootable images also kernel and parameters. A folder is taken as imgbuild would pack it.
+two bootable images also kernel and parameters. A folder is taken as imgbuild would pack it with these flags.
 
 The two may be of different formats. What one of them has no place for, as modes and times in OSv's, is not compared, which is
 said on stderr if the other has it.
@@ -54,7 +55,7 @@ Exit code 0 when they are the same, 1 when they differ, 2 when they cannot be co
 					fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: %s\n", text)
 				}
 			}
-			diffs, err := diff(cmd.Context(), args[0], args[1], note)
+			diffs, err := diff(cmd.Context(), args[0], args[1], from, note)
 			if err == nil && asJSON {
 				err = printJSON(cmd.OutOrStdout(), diffs)
 			} else if err == nil && !quiet {
@@ -74,6 +75,8 @@ Exit code 0 when they are the same, 1 when they differ, 2 when they cannot be co
 			return err
 		},
 	}
+	cmd.Flags().SortFlags = false
+	from.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing; the exit code tells")
 	return cmd
@@ -94,9 +97,9 @@ type side struct {
 	tree *tree.Tree
 }
 
-func openSide(ctx context.Context, arg string) (*side, error) {
+func openSide(ctx context.Context, arg string, from sourceOptions) (*side, error) {
 	if st, err := os.Stat(arg); err == nil && st.IsDir() {
-		a, err := loadApp(ctx, arg, "", nil)
+		a, err := loadApp(ctx, arg, "", nil, from)
 		if err != nil {
 			return nil, err
 		}
@@ -169,13 +172,13 @@ func level(a, b *side, note func(string)) error {
 	return nil
 }
 
-func diff(ctx context.Context, argA, argB string, note func(string)) ([]difference, error) {
-	a, err := openSide(ctx, argA)
+func diff(ctx context.Context, argA, argB string, from sourceOptions, note func(string)) ([]difference, error) {
+	a, err := openSide(ctx, argA, from)
 	if err != nil {
 		return nil, err
 	}
 	defer a.close()
-	b, err := openSide(ctx, argB)
+	b, err := openSide(ctx, argB, from)
 	if err != nil {
 		return nil, err
 	}

@@ -379,7 +379,7 @@ func TestChangingFile(t *testing.T) {
 		"changed":  func(name string) error { return os.WriteFile(name, []byte("longer than before"), 0o644) },
 	} {
 		app := folder(t, map[string]string{"file": "content"})
-		a, err := loadApp(t.Context(), app, "", nil)
+		a, err := loadApp(t.Context(), app, "", nil, sourceOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -618,6 +618,49 @@ func TestExtractMetadata(t *testing.T) {
 			t.Errorf("extended attribute: %q, %v", b[:max(n, 0)], err)
 		}
 	}
+}
+
+// TestDevicesAndOwners packs device nodes and owners when asked to, and only then.
+func TestDevicesAndOwners(t *testing.T) {
+	app := folder(t, map[string]string{"file": "x"})
+	for name, dev := range map[string]uint64{"null": unix.Mkdev(1, 3), "big": unix.Mkdev(259, 70000)} {
+		if err := unix.Mknod(filepath.Join(app, name), unix.S_IFCHR|0o600, int(dev)); err != nil {
+			t.Skipf("this user cannot make device nodes: %v", err)
+		}
+	}
+	if err := os.Lchown(filepath.Join(app, "file"), 1000, 70000); err != nil {
+		t.Skipf("this user cannot change owners: %v", err)
+	}
+	img := filepath.Join(t.TempDir(), "x")
+	_, stderr := imgbuild(t, 2, "--no-kernel", "-o", img, app)
+	contains(t, "a device", stderr, "big is a device node", "--devices")
+	imgbuild(t, 2, "convert", app, img, "--to", "rofs")
+	imgbuild(t, 2, "diff", app, app)
+
+	imgbuild(t, 0, "--no-kernel", "--devices", "-o", img, app)
+	out, _ := imgbuild(t, 0, "ls", "-l", img)
+	contains(t, "ls", out, "crw-------     0     0 259, 70000 ", "crw-------     0     0       1, 3 ", "-rw-r--r--     0     0 ")
+	imgbuild(t, 0, "diff", "--devices", app, img)
+	out, _ = imgbuild(t, 1, "diff", "--devices", "--keep-owner", app, img)
+	contains(t, "diff", out, "~ /file: owner")
+
+	imgbuild(t, 0, "--no-kernel", "--devices", "--keep-owner", "--fs", "ext4", "-o", img, app)
+	imgbuild(t, 0, "diff", "--devices", "--keep-owner", app, img)
+	out, _ = imgbuild(t, 0, "ls", "-l", img)
+	contains(t, "ls", out, " 1000 70000 ")
+	rofs := img + ".rofs"
+	imgbuild(t, 0, "convert", app, rofs, "--to", "rofs", "--devices", "--keep-owner")
+	imgbuild(t, 0, "diff", "--devices", "--keep-owner", app, rofs)
+
+	manifest := filepath.Join(t.TempDir(), "usr.manifest")
+	if err := os.WriteFile(manifest, []byte("/file: file\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	imgbuild(t, 0, "--no-kernel", "--keep-owner", "--manifest", manifest, "-o", img, app)
+	out, _ = imgbuild(t, 0, "ls", "-l", img)
+	contains(t, "ls", out, " 1000 70000 ")
+	_, stderr = imgbuild(t, 2, "--no-kernel", "--devices", "--manifest", manifest, "-o", img, app)
+	contains(t, "a manifest", stderr, "--devices is for folders")
 }
 
 func TestHelpAndCompletion(t *testing.T) {

@@ -29,7 +29,7 @@ func (o *manifestOptions) flags(cmd *cobra.Command) {
 
 // load reads the manifest. Relative sources are looked for in the folder dir, if one is given, then in the current directory,
 // where OSv's tools look, then in the manifest's own. It returns the order of its entries and notes for the user.
-func (o *manifestOptions) load(ctx context.Context, dir string) (a *app, order, notes []string, err error) {
+func (o *manifestOptions) load(ctx context.Context, dir string, from sourceOptions) (a *app, order, notes []string, err error) {
 	vars := map[string]string{}
 	for _, d := range o.defines {
 		name, value, ok := strings.Cut(d, "=")
@@ -47,7 +47,7 @@ func (o *manifestOptions) load(ctx context.Context, dir string) (a *app, order, 
 		return nil, nil, nil, usageError{fmt.Errorf("--manifest: %w", err)}
 	}
 	defer f.Close()
-	mo := tree.ManifestOptions{Options: tree.Options{ClampTime: clamp}, Dirs: []string{".", filepath.Dir(o.file)}}
+	mo := tree.ManifestOptions{Options: tree.Options{ClampTime: clamp, KeepOwner: from.keepOwner}, Dirs: []string{".", filepath.Dir(o.file)}}
 	if dir != "" {
 		if st, err := os.Stat(dir); err != nil {
 			return nil, nil, nil, usageError{err}
