@@ -236,7 +236,7 @@ func (p *process) moveSpan(f *vfs.File, s span, pos uint64, write bool) (done ui
 	if write {
 		access = protRead
 	}
-	if _, ok := f.Node.(*signalFile); ok { // whole records, wherever pages end
+	if f.Kind == 0 { // an event counter's eight bytes, or whole records of signals, wherever pages end
 		s.size = min(s.size, uint64(len(p.small)))
 	}
 	if at := s.va % pageSize; f.Kind != vfs.TypeReg && f.Kind != vfs.TypeChar && s.size <= uint64(len(p.small)) && at+s.size > pageSize || s.size == 0 {

@@ -55,8 +55,11 @@ func (p *process) mmap(t *thread, addr, size, prot, flags, fd, off uint64) int64
 		return -int64(vfs.EINVAL)
 	}
 	size = pageUp(size)
-	if size == 0 || size > userEnd || off+size < off {
+	if size == 0 || size > userEnd {
 		return -int64(vfs.ENOMEM)
+	}
+	if off+size < off {
+		return -int64(vfs.EOVERFLOW)
 	}
 	if bothWX(prot) {
 		return -int64(vfs.EACCES)
@@ -97,6 +100,9 @@ func (p *process) mmap(t *thread, addr, size, prot, flags, fd, off uint64) int64
 		}
 		switch {
 		case f.Kind == vfs.TypeReg:
+			if int64(off+size) < 0 { // so that no offset in an area overflows, however mremap makes it longer
+				return -int64(vfs.EOVERFLOW)
+			}
 			a.file, a.off = f, off
 		case f.Kind == vfs.TypeChar && isZeroDevice(f): // memory by its old name
 			shared = a.kind&areaShared != 0
@@ -311,7 +317,10 @@ func (p *process) mremap(t *thread, addr, oldSize, newSize, flags, to uint64) in
 	if m.areas.n >= maxAreas {
 		return -int64(vfs.ENOMEM)
 	}
-	b := *m.areas.find(addr)
+	if a = m.areas.find(addr); a == nil { // a twin in its own place, which is cleared
+		return -int64(vfs.EFAULT)
+	}
+	b := *a
 	if b.file != nil {
 		b.off += addr - b.start
 		b.file.Retain()
@@ -337,6 +346,7 @@ func (p *process) mremap(t *thread, addr, oldSize, newSize, flags, to uint64) in
 		va = at + pageSize
 	}
 	if stays {
+		mem.Settle()
 		m.areas.change(addr, end, areaLocked|areaLazy, 0)
 		return int64(to)
 	}
