@@ -56,7 +56,7 @@ test: ## install what is missing, build all, run all tests
 	-@scripts/linux-kernel >/dev/null
 	-@scripts/zfs-tools >/dev/null
 	@$(MAKE) --no-print-directory build examples
-	$(GO) test -timeout 15m $(TESTFLAGS) ./...
+	$(GO) test -timeout 50m $(TESTFLAGS) ./...
 
 .PHONY: bench
 bench: build examples ## print the figures of README, measured on this machine

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/firstlight-boot/firstlight/kernel/abi"
 	"github.com/firstlight-boot/firstlight/qemu"
@@ -57,7 +56,7 @@ func TestBoots(t *testing.T) {
 				if i/len(programs)%2 == 1 {
 					c.MemoryBytes = p.memory
 				}
-				e, err := runImage(t.Context(), q, c, 5*time.Minute, 0)
+				e, err := runImage(t.Context(), q, c, 0)
 				if err == nil && (e.how != abi.EndExited || e.code != p.code || !strings.Contains(e.console, p.want)) {
 					err = fmt.Errorf("want exit %d after %q, got %v", p.code, p.want, e)
 				}

@@ -2,7 +2,6 @@ package testprog
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A real QEMU's disk that is of version 1, or cannot be read: the boot ends with a line that says so. If only a place within a file cannot
@@ -40,9 +38,7 @@ func TestDiskErrors(t *testing.T) {
 		{"a place", "false", fmt.Sprintf("%s,file.inject-error.0.sector=%d", blkdebug, at/512), "\nfd 3 errors 1 other 0 first 1\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "microvm,acpi=off,pit=off,pic=off,rtc=off", "-m", "64", "-bios", "qboot.rom",
+			cmd := exec.CommandContext(limited(t), "qemu-system-x86_64", "-M", "microvm,acpi=off,pit=off,pic=off,rtc=off", "-m", "64", "-bios", "qboot.rom",
 				"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", img,
 				"-device", "isa-debug-exit,iobase=0x501,iosize=0x04", "-global", "virtio-mmio.force-legacy="+c.legacy,
 				"-blockdev", "node-name=d,read-only=on,"+c.drive, "-device", "virtio-blk-device,drive=d,werror=report,rerror=report")

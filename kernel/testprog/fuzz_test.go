@@ -77,7 +77,7 @@ func TestFuzzCalls(t *testing.T) {
 		if seed%5 == 0 {
 			c.MemoryBytes = 16 << 20
 		}
-		return judge(runImage(t.Context(), q, c, 2*time.Minute, time.Minute))
+		return judge(runImage(t.Context(), q, c, limit/2))
 	})
 }
 
@@ -125,7 +125,7 @@ func TestFuzzELF(t *testing.T) {
 			img = makeImage(t, vmSpec{dir: dir, args: []string{"/p"}})
 		}
 		c := qemu.Config{Kernel: img, Disks: []string{img}, Append: fmt.Sprintf("init=/p%d", seed)}
-		return judgeDamaged(runImage(t.Context(), q, c, 2*time.Minute, 2*time.Second))
+		return judgeDamaged(runImage(t.Context(), q, c, 2*time.Second))
 	})
 }
 
@@ -198,7 +198,7 @@ func TestFuzzImages(t *testing.T) {
 		if err := os.WriteFile(bad, b, 0o666); err != nil {
 			return "", err
 		}
-		return judgeDamaged(runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{bad}}, 2*time.Minute, 4*time.Second))
+		return judgeDamaged(runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{bad}}, 4*time.Second))
 	})
 }
 
@@ -249,6 +249,6 @@ func TestFuzzArchives(t *testing.T) {
 		if err := os.WriteFile(name, b, 0o666); err != nil {
 			return "", err
 		}
-		return judgeDamaged(runImage(t.Context(), q, qemu.Config{KernelImage: kernel, Initrd: name, Append: "init=/files"}, 2*time.Minute, 4*time.Second))
+		return judgeDamaged(runImage(t.Context(), q, qemu.Config{KernelImage: kernel, Initrd: name, Append: "init=/files"}, 4*time.Second))
 	})
 }

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/firstlight-boot/firstlight/internal/needs"
 	"github.com/firstlight-boot/firstlight/kernel/abi"
@@ -92,7 +91,7 @@ func TestReal(t *testing.T) {
 			for j := range args {
 				args[j] = strings.ReplaceAll(args[j], "WORK", work)
 			}
-			host := exec.CommandContext(t.Context(), filepath.Join(root, inGuest[i]), args...)
+			host := exec.CommandContext(limited(t), filepath.Join(root, inGuest[i]), args...)
 			host.Args[0], host.Dir, host.Env = inGuest[i], work, env
 			want, err := host.CombinedOutput()
 			var exit *exec.ExitError
@@ -108,7 +107,7 @@ func TestReal(t *testing.T) {
 				line += " env=" + escape(e)
 			}
 			for range *realRounds {
-				e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: 256 << 20, Append: line}, 2*time.Minute, 0)
+				e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, MemoryBytes: 256 << 20, Append: line}, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -147,7 +146,7 @@ func realData(t *testing.T, work string) {
 }
 
 func goEnv(t *testing.T, name string) string {
-	out, err := exec.Command("go", "env", name).Output()
+	out, err := exec.CommandContext(limited(t), "go", "env", name).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +190,7 @@ var libraryPath = regexp.MustCompile(`(?m)^\s(?:\S+ => )?(/\S+) \(0x`)
 
 func stageLibraries(t *testing.T, root, file string) {
 	t.Helper()
-	out, _ := exec.Command(needs.Tool(t, "ldd", "libc-bin"), file).Output() // it fails for a static program
+	out, _ := exec.CommandContext(limited(t), needs.Tool(t, "ldd", "libc-bin"), file).Output() // it fails for a static program
 	for _, m := range libraryPath.FindAllStringSubmatch(string(out), -1) {
 		stageFile(t, root, m[1], m[1])
 	}
@@ -203,7 +202,7 @@ func stagePython(t *testing.T, root string) {
 exec(next(l for l in open("real/real.py") if l.startswith("import ")))
 import encodings.ascii, encodings.latin_1
 print("\n".join(m.__file__ for m in sys.modules.values() if getattr(m, "__file__", None)))`
-	out, err := exec.Command("/usr/bin/python3", "-S", "-c", list).Output()
+	out, err := exec.CommandContext(limited(t), "/usr/bin/python3", "-S", "-c", list).Output()
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}

@@ -1,14 +1,12 @@
 package testprog
 
 import (
-	"context"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,9 +33,7 @@ func TestSameAsLinux(t *testing.T) {
 			run(t, "gcc", "-static", "-O1", "-w", "-pthread", "-o", prog, src, "-lm")
 			recorded := filepath.Join("same", name+".linux")
 			if *record {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				out, err := exec.CommandContext(ctx, prog).Output()
+				out, err := exec.CommandContext(limited(t), prog).Output()
 				if err != nil {
 					t.Fatalf("on the host: %v\n%s", err, out)
 				}

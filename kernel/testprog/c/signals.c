@@ -44,12 +44,29 @@ static void clobber(int sig) {
 	hits++;
 }
 
+static volatile int tid; // of the thread that is to sleep, once it runs
+
+// asleep waits until that thread sleeps, however long the host keeps the machine waiting.
+static void asleep(void) {
+	struct timespec ms = {0, 1000000};
+	for (char state = 0; state != 'S'; nanosleep(&ms, NULL)) {
+		char path[40], b[512] = "";
+		sprintf(path, "/proc/self/task/%d/stat", tid);
+		FILE *f = tid ? fopen(path, "r") : NULL;
+		if (f && fgets(b, sizeof b, f) && strrchr(b, ')'))
+			state = strrchr(b, ')')[2];
+		if (f)
+			fclose(f);
+	}
+}
+
 static volatile int woken;
 static void *sleeper(void *arg) {
 	(void)arg;
-	struct timespec t = {10, 0}, rem = {0, 0};
+	struct timespec t = {100000, 0}, rem = {0, 0};
+	tid = gettid();
 	int r = nanosleep(&t, &rem);
-	woken = r == -1 && errno == EINTR && rem.tv_sec >= 5;
+	woken = r == -1 && errno == EINTR && rem.tv_sec >= 50000;
 	return NULL;
 }
 
@@ -57,6 +74,7 @@ static int fds[2];
 static void *reader(void *arg) {
 	(void)arg;
 	char c = 0;
+	tid = gettid();
 	long n = read(fds[0], &c, 1);
 	return (void *)(n == 1 ? (long)c : -(long)errno);
 }
@@ -160,26 +178,30 @@ int main(void) {
 
 	pthread_t th;
 	void *r;
-	struct timespec nap = {0, 5000000};
 	set(SIGUSR1, count, 0);
+	tid = 0;
 	pthread_create(&th, NULL, sleeper, NULL);
-	nanosleep(&nap, NULL);
+	asleep();
 	pthread_kill(th, SIGUSR1);
 	pthread_join(th, NULL);
 	check("eintr", woken);
 	pipe(fds);
 	set(SIGUSR1, count, SA_RESTART);
+	tid = 0;
 	pthread_create(&th, NULL, reader, NULL);
-	nanosleep(&nap, NULL);
+	asleep();
 	hits = 0;
 	pthread_kill(th, SIGUSR1);
-	nanosleep(&nap, NULL);
+	while (!hits)
+		sched_yield();
+	asleep(); // again
 	write(fds[1], "z", 1);
 	pthread_join(th, &r);
 	check("restart", hits == 1 && (long)r == 'z');
 	set(SIGUSR1, count, 0);
+	tid = 0;
 	pthread_create(&th, NULL, reader, NULL);
-	nanosleep(&nap, NULL);
+	asleep();
 	pthread_kill(th, SIGUSR1);
 	pthread_join(th, &r);
 	check("restart", (long)r == -EINTR);

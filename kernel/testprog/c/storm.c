@@ -102,7 +102,8 @@ int main(int argc, char **argv) {
 	timer_settime(id, 0, &its, NULL);
 	setitimer(ITIMER_REAL, &it, NULL);
 	long sent = 0;
-	while (now() < end) {
+	// With a second argument, enough of everything comes in time; else it comes, however long the host keeps the machine waiting.
+	while (now() < end || argc < 3 && (turn <= 100 || queued <= 100 || alarms <= 10 || kicks <= 10)) {
 		for (int i = 0; i < 7; i++) pthread_kill(th[i], SIGUSR1), sent++;
 		struct timespec t = {0, 200000};
 		nanosleep(&t, NULL);

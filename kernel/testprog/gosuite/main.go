@@ -19,6 +19,10 @@ import (
 	"time"
 )
 
+// exact says that time is counted in instructions: then nothing may take longer than it has to. Else the host may keep the machine waiting
+// for as long as it likes, and only what does not come at all fails, by the limit of the boot.
+var exact = os.Getenv("EXACT") != ""
+
 func main() {
 	if len(os.Args) > 1 {
 		end(os.Args[1])
@@ -169,7 +173,7 @@ func collect() error {
 func timers() error {
 	start := time.Now()
 	time.Sleep(20 * time.Millisecond)
-	if d := time.Since(start); d < 20*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(start); d < 20*time.Millisecond || exact && d > 2*time.Second {
 		return fmt.Errorf("slept %v", d)
 	}
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -255,7 +259,7 @@ func preempt() error {
 		if first, second := <-done, <-done; first == 0 || second == 0 {
 			return errors.New("a loop had no turn")
 		}
-		if took > 5*time.Second {
+		if exact && took > 5*time.Second {
 			return fmt.Errorf("four ticks of 5 ms took %v", took)
 		}
 	}
@@ -384,10 +388,14 @@ func signals() error {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
 		return err
 	}
+	limit := time.Hour
+	if exact {
+		limit = 5 * time.Second
+	}
 	select {
 	case <-c:
 		return nil
-	case <-time.After(5 * time.Second):
+	case <-time.After(limit):
 		return errors.New("no signal")
 	}
 }
