@@ -308,7 +308,9 @@ func (run *Run) SetReady(hostNanos int64) {
 const lateNanos = 25e6
 
 // TSCHz returns the frequency of the guest's clock: what the guest measured; or else the host's, unless the marks speak
-// against it; or else what the marks show against the host's clock, if they lie a millisecond apart.
+// against it; or else what the marks show against the host's clock, if they lie a millisecond apart. A busy host may see
+// any mark late, so marks do not speak against a frequency by which the clock started after t0 if they are closer together
+// on the host's clock, which saw the first one late, or if by their own frequency it would have started before t0.
 func (run *Run) TSCHz() (hz float64, ok bool) {
 	if run.Guest != nil && run.Guest.TSCHz > 0 {
 		return float64(run.Guest.TSCHz), true
@@ -329,7 +331,11 @@ func (run *Run) TSCHz() (hz float64, ok bool) {
 	ticks, nanos := float64(b.TSC-a.TSC), float64(b.HostNanos-a.HostNanos)
 	if run.HostTSCHz > 0 {
 		hz = float64(run.HostTSCHz)
-		if diff := math.Abs(ticks/hz*1e9 - nanos); diff < lateNanos || diff < 0.2*nanos {
+		diff := ticks/hz*1e9 - nanos
+		switch started := startedBy(a, hz) && startedBy(b, hz); {
+		case math.Abs(diff) < lateNanos || math.Abs(diff) < 0.2*nanos:
+			return hz, true
+		case started && (diff > 0 || !startedBy(a, ticks/nanos*1e9)):
 			return hz, true
 		}
 	}
@@ -337,4 +343,9 @@ func (run *Run) TSCHz() (hz float64, ok bool) {
 		return 0, false
 	}
 	return ticks / nanos * 1e9, true
+}
+
+// startedBy reports whether a clock of the frequency hz that shows the mark's TSC when the host sees the mark was zero at t0 or later.
+func startedBy(m Mark, hz float64) bool {
+	return float64(m.TSC)/hz*1e9 <= float64(m.HostNanos)
 }

@@ -490,6 +490,14 @@ func TestTSCHz(t *testing.T) {
 			r.Marks[i].HostNanos, r.Marks[i].TSC = 110*ms, uint64(20+2*i)*ms
 		}
 	}
+	ends := func(hostA, tscA, hostB, tscB int64) func(*Run) { // in milliseconds, and millions of ticks
+		return func(r *Run) {
+			a, b := &r.Marks[0], &r.Marks[len(r.Marks)-1]
+			a.HostNanos, a.TSC = hostA*ms, uint64(tscA)*ms
+			b.HostNanos, b.TSC = hostB*ms, uint64(tscB)*ms
+			r.Marks = []Mark{*a, *b}
+		}
+	}
 	long := func(r *Run) { // the marks lie a second apart
 		last := &r.Marks[len(r.Marks)-1]
 		last.HostNanos, last.TSC = 1030*ms, 2020*ms
@@ -505,6 +513,11 @@ func TestTSCHz(t *testing.T) {
 		{"the host's, marks seen together", 0, 2.1e9, together, 2.1e9},
 		{"the host's, one mark", 0, 2.1e9, func(r *Run) { r.Marks = r.Marks[:1] }, 2.1e9},
 		{"the host's is not the guest's", 0, 1e9, long, 2e9},
+		{"the host's, the first mark seen late", 0, 2e9, ends(110, 40, 112, 140), 2e9},
+		{"the host's, both marks seen late and together", 0, 2e9, ends(110, 40, 110, 140), 2e9},
+		{"the host's, the last mark seen late", 0, 2e9, ends(50, 40, 150, 44), 2e9},
+		{"not known: a clock from before t0", 0, 2e9, ends(110, 240, 110, 340), 0},
+		{"by the marks, a slow clock", 0, 2e9, ends(50, 4, 150, 104), 1e9},
 		{"by the marks", 0, 0, long, 2e9},
 		{"not known: marks seen together", 0, 0, together, 0},
 		{"not known: one mark", 0, 0, func(r *Run) { r.Marks = r.Marks[:1] }, 0},

@@ -207,6 +207,7 @@ func TestClocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	order := ""
+	agree, said := false, ""
 	for _, run := range rec.Runs {
 		var labels []string
 		for i, m := range run.Marks {
@@ -231,7 +232,8 @@ func TestClocks(t *testing.T) {
 		if run.Kind != boottrace.Timed {
 			continue
 		}
-		// Host and guest: what lies between the same two marks is as long on both clocks, but for what the host was late.
+		// Host and guest: what lies between the same two marks is as long on both clocks, but for what the host was late, which a
+		// busy one is by as much as it likes, but not in each run. Clocks that differ do so in each.
 		hz, ok := run.TSCHz()
 		if !ok {
 			t.Fatal("the guest's clock is not known")
@@ -239,9 +241,12 @@ func TestClocks(t *testing.T) {
 		first, last := run.Marks[0], run.Marks[len(run.Marks)-1]
 		host := float64(last.HostNanos - first.HostNanos)
 		guest := float64(last.TSC-first.TSC) / hz * 1e9
-		if diff := math.Abs(host - guest); diff > 0.2*guest && diff > 20e6 {
-			t.Errorf("from %s to %s: %.3f ms on the host's clock, %.3f on the guest's", first.Label(), last.Label(), host/1e6, guest/1e6)
-		}
+		diff := math.Abs(host - guest)
+		agree = agree || diff <= 0.2*guest || diff <= 20e6
+		said += fmt.Sprintf("\nfrom %s to %s: %.3f ms on the host's clock, %.3f on the guest's", first.Label(), last.Label(), host/1e6, guest/1e6)
+	}
+	if !agree {
+		t.Errorf("no run's clocks agree:%s", said)
 	}
 	if o.Instructions.Min != o.Instructions.Max {
 		t.Errorf("counting boots of the same image give %d to %d instructions", o.Instructions.Min, o.Instructions.Max)
