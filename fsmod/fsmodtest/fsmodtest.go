@@ -119,6 +119,8 @@ func Awkward(t testing.TB, has Feature) *tree.Tree {
 	if has&Links != 0 {
 		add(tree.Entry{Path: "link", Mode: fs.ModeSymlink | 0o777, Link: "a/size1"})
 		add(tree.Entry{Path: "longlink", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("x/", 100) + "y"})
+		add(tree.Entry{Path: "longlink-from-root", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("/x", 100)})
+		add(tree.Entry{Path: "longlink-up", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("../", 40) + "./y"})
 	}
 	if has&Hard != 0 {
 		add(tree.Entry{Path: "c", Mode: 0o644, Size: 6, HardLink: "b"})

@@ -198,6 +198,6 @@ func Plain(name string, o fsmod.Options) error {
 }
 
 // Seconds spells a time as most of these file systems have it: whole seconds from 1970 to 2106. Others become the nearest of these.
-func Seconds(t time.Time) string {
-	return strconv.FormatInt(min(max(t.Unix(), 0), 1<<32-1), 10)
-}
+func Seconds(t time.Time) string { return strconv.FormatInt(seconds(t), 10) }
+
+func seconds(t time.Time) int64 { return min(max(t.Unix(), 0), 1<<32-1) }

@@ -9,12 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/tree"
 )
 
-// WriteTar writes t as a tar archive of format PAX, which holds all that a tree does.
+// WriteTar writes t as a tar archive for mksquashfs: of format PAX, which holds all that a tree does. But what a long symbolic link
+// leads to is told in GNU's way: of a PAX record, version 4.5 takes the leading slashes and dots away. Times are as Seconds has
+// them: those before 1970 it fails at, or wraps around.
 func WriteTar(ctx context.Context, w io.Writer, t *tree.Tree) error {
 	tw := tar.NewWriter(w)
 	for i := range t.Entries {
@@ -23,7 +26,7 @@ func WriteTar(ctx context.Context, w io.Writer, t *tree.Tree) error {
 			return err
 		}
 		h := &tar.Header{
-			Format: tar.FormatPAX, Name: "./" + e.Path, Mode: int64(tree.UnixMode(e.Mode) & 0o7777), Uid: int(e.UID), Gid: int(e.GID), ModTime: e.ModTime,
+			Format: tar.FormatPAX, Name: "./" + e.Path, Mode: int64(tree.UnixMode(e.Mode) & 0o7777), Uid: int(e.UID), Gid: int(e.GID), ModTime: time.Unix(seconds(e.ModTime), 0),
 			PAXRecords: make(map[string]string),
 		}
 		if e.Path == "." {
@@ -44,6 +47,12 @@ func WriteTar(ctx context.Context, w io.Writer, t *tree.Tree) error {
 			switch e.Mode.Type() {
 			case fs.ModeSymlink:
 				h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
+				if len(e.Link) >= 100 { // the field's bytes, of which PAX keeps the last free
+					if len(e.Xattrs) > 0 {
+						return fmt.Errorf("/%s: a link to a path of %d bytes with extended attributes: %w by mksquashfs", e.Path, len(e.Link), fsmod.ErrUnsupported)
+					}
+					h.Format, h.PAXRecords = tar.FormatGNU, nil
+				}
 			case fs.ModeNamedPipe:
 				h.Typeflag = tar.TypeFifo
 			case fs.ModeDevice:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -76,6 +77,27 @@ func TestUnsquashfs(t *testing.T) {
 		if problems, err := m.Check(t.Context(), bytes.NewReader(b), int64(len(b))); err != nil || len(problems) == 0 {
 			t.Errorf("check of a damaged one: %v, %v", problems, err)
 		}
+	}
+}
+
+// TestOldTimes has times before 1970 become the nearest that squashfs has.
+func TestOldTimes(t *testing.T) {
+	m := module(t)
+	for _, at := range []time.Time{time.Unix(-100, 0), time.Unix(-100, 5e8), time.Unix(0, -1)} {
+		f, link := fsmodtest.File("f", "x", 0o644), tree.Entry{Path: "l", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("/x", 100)}
+		f.ModTime, link.ModTime = at, at
+		old, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755, ModTime: at}, f, link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := fsmodtest.Write(t, m, old, fsmod.Options{})
+		got := fsmodtest.Extracted(t, b, func(img, dir string) *exec.Cmd {
+			return exec.Command("unsquashfs", "-quiet", "-no-progress", "-force", "-dest", dir, img)
+		})
+		fsmodtest.Compare(t, got, old, func(e *tree.Entry) {
+			forget(e)
+			e.ModTime = time.Unix(max(e.ModTime.Unix(), 0), 0).UTC()
+		})
 	}
 }
 
