@@ -16,7 +16,7 @@ func TestRAM(t *testing.T) {
 	for _, machine := range []Machine{MicroVM, Q35, PC} {
 		for _, mib := range []int64{64, 2815, 2816, 3072, 3583, 3584, 5000} {
 			t.Run(fmt.Sprintf("%s %d MiB", machine, mib), func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 				defer cancel()
 				c := Config{Machine: machine, MemoryBytes: mib << 20, KernelImage: FloorKernel(), Monitor: true, Paused: true}
 				vm, err := q.Start(ctx, c, Events{})

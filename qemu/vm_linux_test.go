@@ -28,7 +28,7 @@ func find(t testing.TB) *QEMU {
 // run boots c to its end with the console and the marks that came.
 func run(t testing.TB, q *QEMU, c Config) (r *Result, console, marks string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out, mk strings.Builder
 	vm, err := q.Start(ctx, c, Events{

@@ -93,7 +93,7 @@ func TestLinuxBoot(t *testing.T) {
 	if err := os.WriteFile(initrd, archive.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	// With -icount the guest's clocks do not depend on how busy the host is.
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "microvm", "-accel", "tcg", "-cpu", "qemu64", "-m", "256", "-nodefaults",

@@ -56,7 +56,7 @@ func helloImage(t *testing.T) (path string, kernel []byte) {
 func boot(t *testing.T, c qemu.Config, console string) {
 	t.Helper()
 	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {

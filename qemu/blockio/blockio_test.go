@@ -171,7 +171,7 @@ func TestQEMU(t *testing.T) {
 			"-blockdev", disk, "-device", "virtio-blk-pci,drive=d0",
 			"-blockdev", "driver=raw,node-name=d1,file.driver=file,file.filename=" + second, "-device", "virtio-blk-pci,drive=d1,bootindex=1",
 		}, blockio.Options(log)...)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		began := time.Now()
 		out, err := exec.CommandContext(ctx, qemu, args...).CombinedOutput()

@@ -19,7 +19,7 @@ import (
 func bootArgv(t *testing.T, args ...string) (output string, status int) {
 	t.Helper()
 	needQEMU(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", args...).Output()
 	out = out[:min(len(out), 4<<10)] // a guest that panics can go on for ever

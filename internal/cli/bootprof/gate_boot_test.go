@@ -37,7 +37,7 @@ func gateJSON(t *testing.T, args ...string) (code int, o gateObject, stderr stri
 	t.Helper()
 	needQEMU(t)
 	t.Setenv("GITHUB_ACTIONS", "")
-	code, stdout, stderr := bootprof(t, append([]string{"gate", "--json", "--accel", "tcg"}, args...)...)
+	code, stdout, stderr := bootprof(t, append([]string{"gate", "--json", "--accel", "tcg", "--timeout", "10m"}, args...)...)
 	if err := json.Unmarshal([]byte(stdout), &o); err != nil {
 		t.Fatalf("%v\n%s%s", err, stdout, stderr)
 	}

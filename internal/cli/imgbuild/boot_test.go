@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
 	img := filepath.Join(t.TempDir(), "odd, name.img")
 	imgbuild(t, 0, "--compress", "--cmd", `app "two words"`, "--env", "GREETING=hi there", "--cwd", "/sub", "--raw", "app", "-o", img, app)
 
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "microvm,acpi=off", "-cpu", "max", "-m", "64", "-nodefaults", "-no-user-config", "-no-reboot",
 		"-display", "none", "-serial", "stdio", "-global", "virtio-mmio.force-legacy=false", "-kernel", img,

@@ -423,7 +423,7 @@ func TestInterrupted(t *testing.T) {
 		dir := t.TempDir()
 		img := filepath.Join(dir, "x.img")
 		put(t, img, []byte("old"), 0o644)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, exe, "--no-kernel", "-o", img, app)
 		cmd.Env = append(os.Environ(), "IMGBUILD_TEST_MAIN=1")

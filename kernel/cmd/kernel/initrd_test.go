@@ -157,7 +157,7 @@ func aligned(t *testing.T, dir string) []byte {
 func boot(t *testing.T, c qemu.Config) (console string, how, code byte) {
 	t.Helper()
 	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {

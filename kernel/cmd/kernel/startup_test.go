@@ -78,7 +78,7 @@ func startupTrace(console string) string {
 // written for. A release that makes others needs a look at each (docs/kernel.md), then go test -update.
 func TestStartupCalls(t *testing.T) {
 	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	kernel, err := kernelbuild.Build(ctx, filepath.Join("..", "..", ".."), "test", []string{"firstlight_trace"})
 	if err != nil {

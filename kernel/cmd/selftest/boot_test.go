@@ -20,7 +20,7 @@ import (
 
 // TestBoot boots this command as a kernel: every check passes, and the panic at its end has a trace with names.
 func TestBoot(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {
