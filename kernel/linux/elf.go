@@ -109,9 +109,9 @@ func (l *elfLayout) parseSegments(h *elfHeader, p []byte, size uint64) badELF {
 		if s.off > size || s.fileSize > size-s.off {
 			return notExec("is cut short: a segment lies behind the end of the file")
 		}
-		limit := uint64(userEnd)
+		limit := uint64(clockBase) // from there on others have their place: the clock's pages, the stack
 		if h.pie {
-			limit = mapTop - pieBase
+			limit -= pieBase
 		}
 		if s.va >= limit || s.memSize > limit-s.va || !h.pie && s.va < userMin {
 			return notExec("has a segment outside the address space of programs")

@@ -45,9 +45,12 @@ func (c *clockFile) Cached(n uint64) mem.Frame {
 	return 0
 }
 
-// mapClock maps both pages at the top of where mappings go, and returns where the program finds the code.
+// clockBase is where they lie: at the top of where mappings go.
+const clockBase = mapTop - 2*pageSize
+
+// mapClock maps both pages and returns where the program finds the code.
 func (p *process) mapClock() uint64 {
-	const data, code = mapTop - 2*pageSize, mapTop - pageSize
+	const data, code = clockBase, clockBase + pageSize
 	f := vfs.NewFile(&vfs.Loc{Node: &p.clockFile, Name: "[vdso]"}, 0)
 	f.Retain()
 	p.mm.areas.add(area{start: data, end: code, kind: protRead, file: f})
