@@ -474,17 +474,30 @@ func (p *process) mincore(addr, size, vec uint64) int64 {
 	if !userRange(vec, (end-addr)/pageSize) {
 		return -int64(vfs.EFAULT)
 	}
-	for va := addr; va < end; va += pageSize {
-		var b [1]byte
-		if _, _, ok := p.mm.space.Lookup(va); ok {
-			b[0] = 1
-		} else if a := p.mm.areas.find(va); a.file != nil && a.file.Node.Cached(a.page(va)) != 0 {
-			b[0] = 1
+	m := &p.mm
+	var b [512]byte // of what is not mapped nearly all is passed over
+	for va := addr; va < end; {
+		stop := min(end, va+uint64(len(b))*pageSize)
+		clear(b[:])
+		for at, ok := m.space.Next(va, stop); ok; at, ok = m.space.Next(at+pageSize, stop) {
+			b[(at-va)/pageSize] = 1
 		}
-		if !p.mm.copyOut(vec, b[:]) {
+		for a := m.areas.within(va, stop); a != nil; a = m.areas.within(a.end, stop) {
+			if a.file == nil {
+				continue
+			}
+			for at := max(a.start, va); at < min(a.end, stop); at += pageSize {
+				if a.file.Node.Cached(a.page(at)) != 0 {
+					b[(at-va)/pageSize] = 1
+				}
+			}
+		}
+		n := (stop - va) / pageSize
+		if !m.copyOut(vec, b[:n]) {
 			return -int64(vfs.EFAULT)
 		}
-		vec++
+		vec += n
+		va = stop
 	}
 	return 0
 }

@@ -86,3 +86,13 @@ func TestParallel(t *testing.T) {
 		}
 	}
 }
+
+// TestBusy makes calls about much at once. Their time is counted in instructions, so the bounds are exact.
+func TestBusy(t *testing.T) {
+	dir := t.TempDir()
+	compileC(t, 0, "busy", filepath.Join(dir, "busy"))
+	e := boot(t, vmSpec{dir: dir, args: []string{"/busy"}, counting: true})
+	if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != 0 || got != "mincore maps" {
+		t.Error(e)
+	}
+}
