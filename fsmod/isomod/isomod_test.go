@@ -79,6 +79,8 @@ func TestRefused(t *testing.T) {
 	for want, e := range map[string]tree.Entry{
 		"a name of 254 bytes":  {Path: strings.Repeat("n", 254), Mode: 0o644},
 		"the device 254:70000": {Path: "d", Mode: fs.ModeDevice | 0o600, Major: 254, Minor: 70000},
+		"a path of 1024 bytes": {Path: "l", Mode: fs.ModeSymlink | 0o777, Link: strings.Repeat("/x", 512)},
+		"a name is longer":     {Path: "l", Mode: fs.ModeSymlink | 0o777, Link: "a/" + strings.Repeat("x", 256)},
 	} {
 		tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755}, e)
 		if err != nil {
