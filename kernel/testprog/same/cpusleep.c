@@ -55,15 +55,15 @@ int main(void) {
 	}
 	struct sigaction sa = {.sa_handler = none, .sa_flags = SA_RESTART};
 	sigaction(SIGALRM, &sa, NULL);
-	struct itimerval it = {{0, 0}, {0, 20000}};
+	struct itimerval it = {{0, 20000}, {0, 20000}}; // again and again, lest the first comes before the sleep has begun
 	setitimer(ITIMER_REAL, &it, NULL);
 	struct timespec s = {1000, 0};
 	long r = sleeps(CLOCK_PROCESS_CPUTIME_ID, 0, &s, &left);
 	printf("interrupted: %ld, left %d\n", r, left.tv_sec >= 900 && left.tv_sec < 1000);
-	setitimer(ITIMER_REAL, &it, NULL);
 	left = zero;
 	r = sleeps(other, TIMER_ABSTIME, &s, &left);
 	printf("interrupted, absolute: %ld, left %ld\n", r, (long)left.tv_sec);
+	setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
 	stop = 1;
 	pthread_join(p, NULL);
 	// A joined thread is not gone at once on Linux, and a sleep on its clock could last for ever.
