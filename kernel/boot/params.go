@@ -10,7 +10,7 @@ type Params struct {
 	Cwd      string
 	Hostname string
 	Verbose  bool
-	CPUs     int // the most that the program's threads may run on; 0: nothing was said, which is 1
+	CPUs     int // the most that the program's threads may run on; 0: nothing was said, which is all that the machine has
 
 	RootType         string // "" when nothing was said; "initrd": the loader's module
 	RootFromVMM      bool   // the command line said it, not the image

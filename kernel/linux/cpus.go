@@ -12,7 +12,7 @@ import (
 // threads only: each is given one and hands it back with its next call or fault, or when it is wanted back. So threads that
 // compute go there, and threads that call much stay on the first.
 type cpus struct {
-	limit  int                    // the most that may be used; 0: one
+	limit  int                    // the most that may be used
 	total  int                    // that the machine has and that may be used; 0: not yet known
 	number int                    // that are started, the first included; 0 before the program has several threads
 	ready  uint64                 // bit n: CPU n can be used

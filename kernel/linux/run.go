@@ -3,8 +3,8 @@
 //
 // All of it runs on one goroutine, the kernel's event loop: it enters ring 3 for one thread, serves the system call or the
 // fault that this ends with, and goes on with the next thread. A call that must wait leaves its thread blocked and is
-// finished or made again when the event is there. So nothing here locks, and what a call reads of the program's memory
-// cannot change until the call is over.
+// finished or made again when the event is there. So nothing here locks. But threads that other CPUs run (see cpus) may change
+// the program's memory during a call, so that it reads each word once.
 package linux
 
 import (
@@ -23,7 +23,7 @@ type Config struct {
 	Env      []string // K=V
 	Cwd      string   // "" is "/"
 	Hostname string   // "" is "firstlight"
-	CPUs     int      // the most that its threads run on; 0 is one
+	CPUs     int      // the most that its threads run on; 0 is all that the machine has
 	Verbose  bool     // name system calls that are not there on the console
 	Root     *vfs.Mount
 }
@@ -94,7 +94,9 @@ type process struct {
 // Run runs the program, and with its end ends the machine. It does not return.
 func Run(cfg Config) {
 	p := &process{verbose: cfg.Verbose, host: cfg.Hostname, args: cfg.Args, env: cfg.Env, umask: 0o022}
-	p.cpus.limit = cfg.CPUs
+	if p.cpus.limit = cfg.CPUs; p.cpus.limit == 0 {
+		p.cpus.limit = ring0.MaxCPUs
+	}
 	p.setLimits()
 	ring0.EnableAVX()
 	if p.host == "" {

@@ -7,12 +7,13 @@ import (
 	"github.com/firstlight-boot/firstlight/kernel/cpu"
 )
 
-// CPUs returns how many CPUs the machine has, by what the first says of its package.
+// CPUs returns how many CPUs the machine has, by what the first says of its package: Intel's manual, volume 2, CPUID.
 func CPUs() int {
-	n := uint32(1)
-	if _, b, _, d := cpu.CPUID(1, 0); d&(1<<28) != 0 {
-		n = max(n, b>>16&0xff) // as many as there are numbers for
+	_, b, _, d := cpu.CPUID(1, 0)
+	if d&(1<<28) == 0 {
+		return 1 // "only a single logical processor in the package"
 	}
+	n := max(1, b>>16&0xff) // as many as there are numbers for
 	if most, _, _, _ := cpu.CPUID(0, 0); most >= 0xb {
 		counted := uint32(0)
 		// Each level counts the logical processors up to it; the last is the package.

@@ -240,7 +240,7 @@ func kernelFunction(address string) string {
 	return address
 }
 
-var numCPUs = flag.Int("cpus", 1, "virtual CPUs of boots that do not count")
+var numCPUs = flag.Int("cpus", 1, "virtual CPUs of boots that do not count; TestSameAsLinux does not if there are several")
 
 // runImage runs a machine to its end, of which it is an error not to be told. It is stopped after the limit; and, if limitApp is not 0, so
 // long after the program was started, unless that is the kernel's fault.
@@ -252,9 +252,7 @@ func runImage(ctx context.Context, q *qemu.QEMU, c qemu.Config, limitApp time.Du
 	overtime := make(chan struct{}, 1)
 	c.Accel, c.Monitor = "tcg", limitApp != 0
 	if c.CPUs == 0 && c.Counting == nil {
-		if c.CPUs = *numCPUs; c.CPUs > 1 {
-			c.Append += fmt.Sprintf(" cpus=%d", c.CPUs)
-		}
+		c.CPUs = *numCPUs
 	}
 	vm, err := q.Start(ctx, c, qemu.Events{
 		Console: func(_ time.Duration, p []byte) { console.Write(p) },

@@ -72,10 +72,10 @@ func TestParallel(t *testing.T) {
 		append string
 		want   string
 	}{
-		{1, "", "futex wake-op signals cpu-time"},
-		{2, "cpus=2", "at-once away copies futex wake-op signals cpu-time"},
-		{4, "cpus=16", "at-once away copies futex wake-op signals cpu-time"},
-		{4, "", "futex wake-op signals cpu-time"},
+		{1, "", "1-cpus futex wake-op signals cpu-time"},
+		{2, "", "2-cpus at-once away copies futex wake-op signals cpu-time"},
+		{4, "cpus=3", "3-cpus at-once away copies futex wake-op signals cpu-time"},
+		{4, "cpus=1", "1-cpus futex wake-op signals cpu-time"},
 	} {
 		e, err := runImage(t.Context(), q, qemu.Config{Kernel: img, Disks: []string{img}, CPUs: b.cpus, Append: b.append}, 0)
 		if err != nil {

@@ -184,6 +184,7 @@ int main(void) {
 	int cpus = 0;
 	check("cpus", sched_getaffinity(0, sizeof set, &set) == 0 && (cpus = CPU_COUNT(&set)) >= 1);
 	check("cpus", cpus == sysconf(_SC_NPROCESSORS_ONLN));
+	printf("ok %d-cpus\n", cpus);
 	if (cpus > 1) {
 		for (long i = 0; i < 2; i++)
 			pthread_create(&th[i], NULL, walker, (void *)i);
