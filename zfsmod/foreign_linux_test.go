@@ -172,7 +172,7 @@ func TestForeign(t *testing.T) {
 			os.RemoveAll(filepath.Join(at, "folder")))
 	}
 	want := summed(t, mounted(t, root))
-	f.zpool("export", "flforeign")
+	f.export("flforeign")
 	imported = false
 
 	o, close := openFile(t, img)
@@ -212,7 +212,7 @@ func TestForeignMirror(t *testing.T) {
 	root := alt
 	populate(t, root, 1)
 	want := summed(t, mounted(t, root))
-	f.zpool("export", "flmirror")
+	f.export("flmirror")
 
 	for _, side := range []string{a, b} {
 		o, close := openFile(t, side)

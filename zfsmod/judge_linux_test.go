@@ -16,7 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -125,10 +127,18 @@ func TestJudges(t *testing.T) {
 }
 
 // A fuse is a running zfs-fuse.
-type fuse struct{ t testing.TB }
+type fuse struct {
+	t    testing.TB
+	stop func() // ends it; further calls do nothing
+}
 
-// fuseTime is how long one zfs-fuse may take for all that a test wants, several times what it does take.
-const fuseTime = 3 * time.Minute
+// A zfs-fuse that is asked for something and uses less CPU time than fuseIdle in fuseStill hangs: while it waits in vain that is some
+// 16 ms, and at work over a second, also where it gets but a twentieth of a CPU.
+const (
+	fuseStill = 30 * time.Second
+	fuseIdle  = 100 * time.Millisecond
+	fuseTries = 6
+)
 
 const (
 	fuseHung  = "zfs-fuse hangs"
@@ -136,7 +146,7 @@ const (
 )
 
 // inner reports whether the test is to run here. Else it has run, in a process of its own: now and then threads of zfs-fuse wait for
-// each other for ever, also on pools that are all its own. The test then begins anew, twice at most; what else goes wrong ends it.
+// each other for ever, also on pools that are all its own. The test then begins anew, a few times; what else goes wrong ends it.
 func inner(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(fuseInner) != "" {
@@ -145,13 +155,14 @@ func inner(t *testing.T) bool {
 	for try := 1; ; try++ {
 		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), fuseInner+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.CombinedOutput()
 		switch {
 		case err == nil && bytes.Contains(out, []byte("--- SKIP")):
 			t.Skipf("%s", out)
 		case err == nil && bytes.Contains(out, []byte("--- PASS: "+t.Name()+" ")):
 			return false
-		case try == 3 || !bytes.Contains(out, []byte(fuseHung)):
+		case try == fuseTries || !bytes.Contains(out, []byte(fuseHung)):
 			t.Fatalf("try %d: %v\n%s", try, err, out)
 		}
 		t.Logf("try %d: %s", try, fuseHung)
@@ -174,7 +185,48 @@ func release(t testing.TB) {
 	}
 }
 
-// startFuse starts zfs-fuse, which ends with the test.
+// cpuTime returns the CPU time that a process has used, by proc_pid_stat(5) in hundredths of a second.
+func cpuTime(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from field 3 on
+	if len(f) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f)+2)
+	}
+	user, err := strconv.Atoi(f[11])
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond, err
+}
+
+// waitHung waits until a process stands still, or until done is closed, and reports whether it stands still. It looks ten times, so
+// that a pause of the whole machine counts as one look only.
+func waitHung(pid int, done <-chan struct{}) bool {
+	tick := time.NewTicker(fuseStill / 10)
+	defer tick.Stop()
+	var since time.Duration
+	for still := 0; still < 10; {
+		select {
+		case <-done:
+			return false
+		case <-tick.C:
+		}
+		now, err := cpuTime(pid)
+		if err != nil {
+			return false
+		}
+		if still++; now-since >= fuseIdle {
+			still, since = 0, now
+		}
+	}
+	return true
+}
+
+// startFuse starts zfs-fuse, which ends with the test at the latest.
 func startFuse(t testing.TB, options ...string) fuse {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -187,20 +239,30 @@ func startFuse(t testing.TB, options ...string) fuse {
 		needs.Missing(t, "another zfs-fuse runs on this machine, and there can be only one: end it")
 	}
 	cmd := tool(t, "fuse", "sbin/zfs-fuse", append([]string{"-n", "--no-kstat-mount"}, options...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // one that stays behind is in the way of the next
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	hung := time.AfterFunc(fuseTime, func() {
-		fmt.Println(fuseHung)
-		cmd.Process.Kill() // whoever waits for one of its files then gets an error
-		release(t)
-	})
-	t.Cleanup(func() {
-		hung.Stop()
+	ended := make(chan struct{})
+	var end error
+	go func() {
+		end = cmd.Wait()
+		close(ended)
+	}()
+	stopping, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		if waitHung(cmd.Process.Pid, stopping) {
+			fmt.Println(fuseHung)
+			cmd.Process.Kill() // whoever waits for one of its files then gets an error
+			release(t)
+		}
+	}()
+	f := fuse{t, sync.OnceFunc(func() {
+		close(stopping)
+		<-watched
 		cmd.Process.Signal(os.Interrupt)
 		select {
 		case <-ended:
@@ -208,21 +270,24 @@ func startFuse(t testing.TB, options ...string) fuse {
 			cmd.Process.Kill()
 			<-ended
 		}
-	})
+	})}
+	t.Cleanup(f.stop)
 	// It answers as soon as it can.
-	deadline := time.Now().Add(30 * time.Second)
 	for tool(t, "fuse", "sbin/zpool", "list").Run() != nil {
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("zfs-fuse ended: %v\n%s", err, log.Bytes())
+		case <-ended:
+			t.Fatalf("zfs-fuse ended: %v\n%s", end, log.Bytes())
 		default:
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("zfs-fuse does not answer:\n%s", log.Bytes())
-		}
 	}
-	return fuse{t}
+	return f
+}
+
+// export has zfs-fuse export its last pool and end.
+func (f fuse) export(name string) {
+	f.t.Helper()
+	f.zpool("export", name)
+	f.stop()
 }
 
 func (f fuse) zpool(args ...string) string {
@@ -249,7 +314,7 @@ func (f fuse) scrub(name string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			f.t.Fatalf("scrub does not end:\n%s", s)
+			f.t.Fatalf("%s: scrub does not end:\n%s", fuseHung, s)
 		}
 	}
 }
@@ -275,9 +340,9 @@ func TestFuse(t *testing.T) {
 	if !inner(t) {
 		return
 	}
-	f := startFuse(t)
 	tr := fsmodtest.Awkward(t, fsmodtest.All)
 	img := poolFile(t, Config{Compat: "legacy-23", Pool: "flfuse", Free: 32 << 20}, tr, "lzjb")
+	f := startFuse(t)
 	alt := t.TempDir()
 	f.zpool("import", "-d", filepath.Dir(img), "-R", alt, "flfuse")
 	root := filepath.Join(alt, "flfuse")
@@ -302,7 +367,7 @@ func TestFuse(t *testing.T) {
 	f.scrub("flfuse")
 	want := mounted(t, root)
 	loadAll(t, want)
-	f.zpool("export", "flfuse")
+	f.export("flfuse")
 	imported = false
 	zdb(t, img, "flfuse")
 	o, close := openFile(t, img)
@@ -395,7 +460,7 @@ func TestDatasets(t *testing.T) {
 	zdb(t, img, "osv")
 	f := startFuse(t)
 	f.zpool("import", "-d", filepath.Dir(img), "-R", t.TempDir(), "osv")
-	defer f.zpool("export", "osv")
+	defer f.export("osv")
 	if got := f.zfs("get", "-H", "-o", "name,property,value", "mountpoint,canmount,compression,org:note", "osv/data", "osv"); !strings.Contains(got, "osv/data\tcompression\tgzip-9") || !strings.Contains(got, "osv\tcanmount\tnoauto") || !strings.Contains(got, "osv\torg:note\thello") {
 		t.Error(got)
 	}
