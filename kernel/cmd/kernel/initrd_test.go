@@ -105,6 +105,7 @@ func folder(t *testing.T) string {
 	}
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(dir, "big"), b, 0o640),
+		os.Chmod(filepath.Join(dir, "big"), 0o640), // whatever the umask
 		os.Chtimes(filepath.Join(dir, "big"), time.Time{}, time.Unix(1e9, 0)),
 		os.Mkdir(filepath.Join(dir, "dir"), 0o755),
 		os.WriteFile(filepath.Join(dir, "hard"), []byte("x"), 0o644),
