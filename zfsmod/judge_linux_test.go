@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -493,6 +494,43 @@ func TestConfigErrors(t *testing.T) {
 		if !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%+v: %v, want %q", tt.c, err, tt.says)
 		}
+	}
+}
+
+// TestOptions has options of all modules honoured or refused, not ignored.
+func TestOptions(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef", 8<<10)
+	tr, err := tree.New(tree.Entry{Path: ".", Mode: fs.ModeDir | 0o755}, fsmodtest.File("f", content, 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := func(string) bool { return true }
+	for says, o := range map[string]fsmod.Options{
+		"a level of \"lz4\"":    {Codec: "lz4", Level: 2},
+		"a level of \"\"":       {Level: 2},
+		"1 to 9":                {Codec: "gzip", Level: 10},
+		"cluster size 262144":   {ClusterSize: 256 << 10},
+		"cluster size 5000":     {ClusterSize: 5000},
+		"cluster size -512":     {ClusterSize: -512},
+		"files stored raw, hot": {Raw: all},
+		"in the order of a":     {Layout: []fsmod.Use{{Path: "f", Length: 1}}},
+		"property compression":  {Hot: all},
+	} {
+		if _, err := (Config{}).Write(t.Context(), &fsmodtest.Memory{}, tr, o); !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+	img := filepath.Join(t.TempDir(), "pool.img")
+	if err := os.WriteFile(img, fsmodtest.Write(t, Config{}.Module(), tr, fsmod.Options{Codec: "lz4", ClusterSize: 16 << 10}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	zdb(t, img, "firstlight")
+	got := output(t, tool(t, "zdb", "sbin/zdb", "-e", "-p", filepath.Dir(img), "-dd", "firstlight/"))
+	if !regexp.MustCompile(`(?m) 16K .* 128K .* ZFS plain file$`).MatchString(got) {
+		t.Errorf("zdb -dd: the file is not one of 128K in records of 16K:\n%s", got)
+	}
+	if got = output(t, tool(t, "zdb", "sbin/zdb", "-e", "-p", filepath.Dir(img), "-dddd", "firstlight")); !strings.Contains(got, "recordsize = 16384") {
+		t.Error("zdb -dddd: the property recordsize is not 16384")
 	}
 }
 

@@ -70,6 +70,12 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	if err != nil {
 		return res, err
 	}
+	switch n := o.ClusterSize; {
+	case n != 0 && (n < 512 || n > recordSize || n&(n-1) != 0):
+		return res, fmt.Errorf("%w by zfs: cluster size %d: possible are powers of two from 512 to %d", fsmod.ErrUnsupported, n, recordSize)
+	case o.Raw != nil || o.Hot != nil || len(o.Layout) > 0:
+		return res, fmt.Errorf("%w by zfs: files stored raw, hot or in the order of a layout; a dataset's property compression can be off", fsmod.ErrUnsupported)
+	}
 	if c.Pool == "" {
 		c.Pool = "firstlight"
 		if name == "osv" {
@@ -109,6 +115,9 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 	done := int64(0)
 	if codec != format.CompressOff && !slices.ContainsFunc(root.props, func(e zap.Entry) bool { return e.Name == "compression" }) {
 		root.props = append(root.props, zap.Number("compression", uint64(codec)))
+	}
+	if o.ClusterSize != 0 && !slices.ContainsFunc(root.props, func(e zap.Entry) bool { return e.Name == "recordsize" }) {
+		root.props = append(root.props, zap.Number("recordsize", uint64(o.ClusterSize)))
 	}
 	if err := root.inherit(contentProps{codec: codec, checksum: format.ChecksumFletcher4, record: recordSize, copies: 1}, k); err != nil {
 		return res, err
@@ -151,6 +160,9 @@ func (c Config) Write(ctx context.Context, to io.WriterAt, t *tree.Tree, o fsmod
 }
 
 func (k compat) codec(o fsmod.Options) (int, error) {
+	if o.Level != 0 && o.Codec != "gzip" {
+		return 0, fmt.Errorf("%w by zfs: a level of %q; gzip has levels", fsmod.ErrUnsupported, o.Codec)
+	}
 	switch o.Codec {
 	case "", "none", "off":
 		return format.CompressOff, nil
