@@ -252,3 +252,20 @@ func TestFuzzArchives(t *testing.T) {
 		return judgeDamaged(runImage(t.Context(), q, qemu.Config{KernelImage: kernel, Initrd: name, Append: "init=/files"}, 4*time.Second))
 	})
 }
+
+// TestFuzzMappings has a program make random calls on its mappings and their files, after which all pages have to be accounted for.
+func TestFuzzMappings(t *testing.T) {
+	q := emulator(t)
+	dir := t.TempDir()
+	compileC(t, 0, "remap", filepath.Join(dir, "remap"))
+	img := makeImage(t, vmSpec{dir: dir, args: []string{"/remap"}})
+	repeat(t, 4, func(seed uint64) (string, error) {
+		c := qemu.Config{Kernel: img, Disks: []string{img}, Append: fmt.Sprintf("arg=%d arg=10000 arg=%d", seed, 1+seed%3)}
+		e, err := runImage(t.Context(), q, c, 2*time.Minute)
+		end, err := judge(e, err)
+		if err == nil && end != "exit 0" {
+			err = fmt.Errorf("want exit 0, got %v", e)
+		}
+		return end, err
+	})
+}
