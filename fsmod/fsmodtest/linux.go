@@ -42,6 +42,10 @@ func linuxFile(t testing.TB, name string) string {
 	return path
 }
 
+// LinuxBusy is what a Linux needs on its command line to boot on a host that is busy and has no KVM: it counts the timer's interrupts while it
+// believes that some milliseconds pass, and panics when the host kept QEMU waiting meanwhile ("IO-APIC + timer doesn't work").
+const LinuxBusy = "no_timer_check"
+
 // LinuxKernel returns the path of Debian's cloud kernel.
 func LinuxKernel(t testing.TB) string {
 	t.Helper()

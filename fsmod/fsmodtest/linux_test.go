@@ -49,7 +49,7 @@ func TestLinuxMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := qemu.Config{Machine: qemu.Q35, Accel: qemu.TCG, Kernel: kernel, Append: "console=ttyS0 panic=-1 quiet", MemoryBytes: 256 << 20}
+	c := qemu.Config{Machine: qemu.Q35, Accel: qemu.TCG, Kernel: kernel, Append: "console=ttyS0 panic=-1 quiet " + fsmodtest.LinuxBusy, MemoryBytes: 256 << 20}
 	dir := t.TempDir()
 	var lists []tree.Entry
 	for i, m := range mounts {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/firstlight-boot/firstlight/fsmod"
 	"github.com/firstlight-boot/firstlight/fsmod/fsmodtest"
+	"github.com/firstlight-boot/firstlight/image"
 	"github.com/firstlight-boot/firstlight/internal/cli/imgbuild"
 	"github.com/firstlight-boot/firstlight/internal/needs"
 )
@@ -52,7 +53,7 @@ func TestLinuxImage(t *testing.T) {
 	needs.Tool(t, "cc", "gcc")
 	app, img := linuxApp(t), filepath.Join(t.TempDir(), "odd, name.img")
 	var out bytes.Buffer
-	if code := imgbuild.Main([]string{"--kernel", kernel, "--flavour", "linux", "--ramfs", "--compress=lz4", "--cmd", `hello "two words" x="a b"`, "--env", "GREETING=hi there", "-o", img, app}, &out, &out); code != 0 {
+	if code := imgbuild.Main([]string{"--kernel", kernel, "--flavour", "linux", "--append", image.LinuxAppend + " " + fsmodtest.LinuxBusy, "--ramfs", "--compress=lz4", "--cmd", `hello "two words" x="a b"`, "--env", "GREETING=hi there", "-o", img, app}, &out, &out); code != 0 {
 		t.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
 	}
 	code, o, stderr := boot(t, img, "-n", "1", "--counting", "0", "--until", "exit", "--", "more")
@@ -91,7 +92,7 @@ func TestLinuxDiskImage(t *testing.T) {
 			needs.Tool(t, tool[0], tool[1])
 			img := filepath.Join(t.TempDir(), "x.img")
 			var out bytes.Buffer
-			if code := imgbuild.Main([]string{"--kernel", kernel, "--flavour", "linux", "--fs", module, "--initrd", initrd, "--cmd", "hello one", "--env", "GREETING=hi", "-o", img, app}, &out, &out); code != 0 {
+			if code := imgbuild.Main([]string{"--kernel", kernel, "--flavour", "linux", "--append", image.LinuxAppend + " " + fsmodtest.LinuxBusy, "--fs", module, "--initrd", initrd, "--cmd", "hello one", "--env", "GREETING=hi", "-o", img, app}, &out, &out); code != 0 {
 				t.Fatalf("imgbuild: exit code %d\n%s", code, out.String())
 			}
 			if code := imgbuild.Main([]string{"verify", img}, &out, &out); code != 0 {

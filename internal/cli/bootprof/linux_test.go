@@ -63,7 +63,7 @@ func linuxInitrd(t *testing.T, flags ...string) string {
 func TestLinuxBoot(t *testing.T) {
 	needQEMU(t)
 	kernel, initrd := fsmodtest.LinuxKernel(t), linuxInitrd(t, "-static")
-	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1", "--memory", "256M",
+	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 "+fsmodtest.LinuxBusy, "--memory", "256M",
 		"--until", "exit", "--profile", "exact", "--mark", "vfs=vfs_caches_init")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
@@ -126,7 +126,7 @@ func TestLinuxBoot(t *testing.T) {
 func TestCPUs(t *testing.T) {
 	needQEMU(t)
 	kernel, initrd := fsmodtest.LinuxKernel(t), linuxInitrd(t)
-	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet panic=-1", "--memory", "256M",
+	code, o, stderr := boot(t, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet panic=-1 "+fsmodtest.LinuxBusy, "--memory", "256M",
 		"--machine", "q35", "--smp", "4", "-n", "0", "--until", "exit", "--profile", "exact")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)

@@ -95,7 +95,7 @@ func TestMemoryOwners(t *testing.T) {
 // TestMemoryLinux boots Debian's kernel, which is found in memory by its code.
 func TestMemoryLinux(t *testing.T) {
 	needQEMU(t)
-	code, o, stderr := boot(t, "--kernel", fsmodtest.LinuxKernel(t), "--initrd", linuxInitrd(t, "-static"), "--append", "console=ttyS0 panic=-1 quiet", "--memory", "128M",
+	code, o, stderr := boot(t, "--kernel", fsmodtest.LinuxKernel(t), "--initrd", linuxInitrd(t, "-static"), "--append", "console=ttyS0 panic=-1 quiet "+fsmodtest.LinuxBusy, "--memory", "128M",
 		"--until", "exit", "-n", "0")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
