@@ -218,7 +218,7 @@ func TestEndings(t *testing.T) {
 func TestStopCounting(t *testing.T) {
 	q := find(t)
 	up := make(chan struct{})
-	vm, err := q.Start(t.Context(), Config{KernelImage: guest(say(0x3f8, "u"), hang), Counting: &Counting{}, Points: []plugin.Point{{Addr: guestEntry}}},
+	vm, err := q.Start(limited(t), Config{KernelImage: guest(say(0x3f8, "u"), hang), Counting: &Counting{}, Points: []plugin.Point{{Addr: guestEntry}}},
 		Events{Console: func(time.Duration, []byte) { close(up) }})
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +244,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	boot := func() {
 		run(t, q, Config{KernelImage: FloorKernel(), Monitor: true, Counting: &Counting{}})
-		vm, err := q.Start(t.Context(), Config{Kernel: filepath.Join(t.TempDir(), "none")}, Events{})
+		vm, err := q.Start(limited(t), Config{Kernel: filepath.Join(t.TempDir(), "none")}, Events{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func TestNothingLeaks(t *testing.T) {
 		vm.Close()
 		broken := *q
 		broken.Path = "/nonexistent/qemu"
-		if _, err := broken.Start(t.Context(), Config{KernelImage: FloorKernel(), Monitor: true}, Events{}); !errors.Is(err, os.ErrNotExist) {
+		if _, err := broken.Start(limited(t), Config{KernelImage: FloorKernel(), Monitor: true}, Events{}); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("without QEMU: %v", err)
 		}
 	}
@@ -265,7 +265,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	// A goroutine that has done all its work may still be about to end; one that leaks never does.
 	f, g := count()
-	for deadline := time.Now().Add(10 * time.Second); g > goroutines && time.Now().Before(deadline); f, g = count() {
+	for deadline := time.Now().Add(time.Minute); g > goroutines && time.Now().Before(deadline); f, g = count() {
 		runtime.Gosched()
 	}
 	if f != fds || g > goroutines {
@@ -282,7 +282,7 @@ func TestQEMUFails(t *testing.T) {
 		"kernel":   {KernelImage: []byte("not a kernel")},
 	} {
 		c.Monitor = false
-		vm, err := q.Start(t.Context(), c, Events{})
+		vm, err := q.Start(limited(t), c, Events{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestQEMUFails(t *testing.T) {
 		}
 		vm.Close()
 		c.Monitor = true
-		vm, err = q.Start(t.Context(), c, Events{})
+		vm, err = q.Start(limited(t), c, Events{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestTwoOnOneImage(t *testing.T) {
 		var vms []*VM
 		for range 2 {
 			up := make(chan struct{})
-			vm, err := q.Start(t.Context(), Config{Machine: machine, KernelImage: guest(say(0x3f8, "u"), hang), Disks: []string{path, path}, Monitor: true},
+			vm, err := q.Start(limited(t), Config{Machine: machine, KernelImage: guest(say(0x3f8, "u"), hang), Disks: []string{path, path}, Monitor: true},
 				Events{Console: func(time.Duration, []byte) { close(up) }})
 			if err != nil {
 				t.Fatal(err)
@@ -416,7 +416,7 @@ func TestMemory(t *testing.T) {
 	q := find(t)
 	boot := func(c Config) (*VM, int64) {
 		t.Helper()
-		vm, err := q.Start(t.Context(), c, Events{})
+		vm, err := q.Start(limited(t), c, Events{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -453,7 +453,7 @@ func TestMemory(t *testing.T) {
 		}
 		t.Logf("%s: %d KiB before the guest's own", machine, few>>10)
 	}
-	vm, err := q.Start(t.Context(), Config{KernelImage: FloorKernel(), AnonymousRAM: true}, Events{})
+	vm, err := q.Start(limited(t), Config{KernelImage: FloorKernel(), AnonymousRAM: true}, Events{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -506,7 +506,7 @@ func TestRandom(t *testing.T) {
 func TestMegabyte(t *testing.T) {
 	q := find(t)
 	n := 0
-	vm, err := q.Start(t.Context(), Config{KernelImage: guest([]byte{
+	vm, err := q.Start(limited(t), Config{KernelImage: guest([]byte{
 		0xb9, 0, 0, 0x10, 0, // mov ecx, 1<<20
 		0x66, 0xba, 0xfd, 0x03, // l: mov dx, 0x3fd
 		0xec,       // p: in al, dx
@@ -538,7 +538,7 @@ func TestMegabyte(t *testing.T) {
 func TestNoCompiler(t *testing.T) {
 	q := find(t)
 	t.Setenv("PATH", t.TempDir())
-	_, err := q.Start(t.Context(), Config{KernelImage: FloorKernel(), Counting: &Counting{}}, Events{})
+	_, err := q.Start(limited(t), Config{KernelImage: FloorKernel(), Counting: &Counting{}}, Events{})
 	if !errors.Is(err, plugin.ErrNoCompiler) || !strings.Contains(err.Error(), "apt-get install") {
 		t.Errorf("got %v", err)
 	}

@@ -74,7 +74,7 @@ func TestKVMError(t *testing.T) {
 	if choice.Accel == KVM || strings.Contains(choice.Reason, "not available") {
 		t.Skip("this host's KVM does not fail: " + choice.Reason)
 	}
-	vm, err := q.Start(t.Context(), Config{Accel: KVM, CPU: "host,-arch-capabilities", KernelImage: probeKernel()}, Events{})
+	vm, err := q.Start(limited(t), Config{Accel: KVM, CPU: "host,-arch-capabilities", KernelImage: probeKernel()}, Events{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,13 +25,18 @@ func find(t testing.TB) *QEMU {
 	return q
 }
 
+// limited is t's context, until nothing but a machine that hangs takes longer, however busy the host is.
+func limited(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // run boots c to its end with the console and the marks that came.
 func run(t testing.TB, q *QEMU, c Config) (r *Result, console, marks string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
 	var out, mk strings.Builder
-	vm, err := q.Start(ctx, c, Events{
+	vm, err := q.Start(limited(t), c, Events{
 		Console: func(_ time.Duration, p []byte) { out.Write(p) },
 		Mark:    func(_ time.Duration, p []byte) { mk.Write(p) },
 	})
