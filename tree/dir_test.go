@@ -70,6 +70,7 @@ func TestFromDir(t *testing.T) {
 	write(t, d+"/bin.d", "sorts after what bin holds", 0o644)
 	write(t, d+"/\xff\xfe", "not UTF-8", 0o644)
 	write(t, d+"/"+strings.Repeat("n", 255), "long", 0o644)
+	must(t, os.Chmod(d+"/bin", 0o755)) // whatever the umask is
 	must(t, os.Link(d+"/bin/app", d+"/bin/hard"))
 	must(t, os.Link(d+"/bin/app", d+"/another"))
 	must(t, os.Symlink("bin//app", d+"/link"))
