@@ -38,7 +38,7 @@ func Magic(r io.ReaderAt, size, off int64, magic string) (bool, error) {
 }
 
 // Extract has a program extract the file system in the size bytes of r, from the file img to the empty folder dir, and takes the
-// result into memory. Unless root runs it, files belong to root and device nodes are missing.
+// result into memory. Unless root runs it, files belong to root, device nodes are missing and programs may leave out setuid and its like.
 func Extract(ctx context.Context, r io.ReaderAt, size int64, command func(img, dir string) Cmd) (fsmod.FileSystem, error) {
 	var t *tree.Tree
 	err := Scratch(func(scratch string) error {

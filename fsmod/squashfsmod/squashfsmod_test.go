@@ -38,9 +38,11 @@ func features() fsmodtest.Feature {
 	return has
 }
 
+// forget is what unsquashfs does not restore for a user who is not root: owners, and the special bits of others' files.
 func forget(e *tree.Entry) {
 	if os.Getuid() != 0 {
 		e.UID, e.GID = 0, 0
+		e.Mode &^= fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 	}
 }
 
