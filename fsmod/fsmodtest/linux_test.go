@@ -43,7 +43,7 @@ var mounts = []struct {
 func TestLinuxMounts(t *testing.T) {
 	needs.Tool(t, "qemu-system-x86_64", "qemu-system-x86")
 	kernel := fsmodtest.LinuxKernel(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	q, err := qemu.Find(ctx, "")
 	if err != nil {

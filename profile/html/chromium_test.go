@@ -46,7 +46,7 @@ type message struct {
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
 	path := needs.Tool(t, "chromium", "chromium")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	theirs, ours := pipe(t)
 	from, answers := pipe(t)
 	var said bytes.Buffer
