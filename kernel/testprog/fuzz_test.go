@@ -261,7 +261,7 @@ func TestFuzzMappings(t *testing.T) {
 	img := makeImage(t, vmSpec{dir: dir, args: []string{"/remap"}})
 	repeat(t, 4, func(seed uint64) (string, error) {
 		c := qemu.Config{Kernel: img, Disks: []string{img}, Append: fmt.Sprintf("arg=%d arg=10000 arg=%d", seed, 1+seed%3)}
-		e, err := runImage(t.Context(), q, c, 2*time.Minute)
+		e, err := runImage(t.Context(), q, c, limit/2)
 		end, err := judge(e, err)
 		if err == nil && end != "exit 0" {
 			err = fmt.Errorf("want exit 0, got %v", e)
