@@ -48,10 +48,19 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Main runs the command with the process's signals and environment, and returns its exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	// A second signal ends the process in the usual way, should the first not do.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	go func() {
+		<-signals
+		cancel()
+		// One request may come as two signals: timeout(1) sends one to the process and one to its group, others pass on what the
+		// terminal sent already. A third ends the process in the usual way, should the first not do.
+		<-signals
+		signal.Stop(signals)
+	}()
 	return run(ctx, args, stdout, stderr)
 }
 
