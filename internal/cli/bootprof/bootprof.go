@@ -56,12 +56,15 @@ func (e *signalError) Error() string { return "interrupted by " + unix.SignalNam
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		sig := <-signals
-		signal.Stop(signals) // a second one ends the process in the usual way, should the first not do
 		cancel(&signalError{sig.(syscall.Signal)})
+		// One request may come as two signals: timeout(1) sends one to the process and one to its group, others pass on what the
+		// terminal sent already. A third ends the process in the usual way, should the first not do.
+		<-signals
+		signal.Stop(signals)
 	}()
 	return run(ctx, args, stdout, stderr)
 }
