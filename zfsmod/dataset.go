@@ -1,6 +1,7 @@
 package zfsmod
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -44,6 +45,22 @@ var properties = func() map[string]map[string]uint64 {
 		"xattr": {"off": 0, "on": 1, "dir": 1, "sa": 2},
 	}
 }()
+
+// PropertyText spells a property's value as zfs get does. A value is stored as a number, or as the text that it is returned as.
+func PropertyText(name, value string) string {
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return value
+	}
+	text := ""
+	for word, number := range properties[name] {
+		// gzip and gzip-6, on and dir are the same: zfs get says the shorter.
+		if number == n && (text == "" || len(word) < len(text)) {
+			text = word
+		}
+	}
+	return cmp.Or(text, value)
+}
 
 // maxProperty bounds a property's text, in bytes: what every ZFS takes (ZFS_MAXPROPLEN of Solaris).
 const maxProperty = 1023

@@ -104,3 +104,14 @@ func same(t *testing.T, got, want *tree.Tree) {
 		}
 	}
 }
+
+func TestPropertyText(t *testing.T) {
+	for _, tt := range [][3]string{
+		{"compression", "15", "lz4"}, {"compression", "10", "gzip"}, {"compression", "13", "gzip-9"}, {"compression", "99", "99"}, {"canmount", "2", "noauto"}, {"xattr", "1", "on"},
+		{"recordsize", "16384", "16384"}, {"mountpoint", "/", "/"}, {"org:note", "1", "1"},
+	} {
+		if got := PropertyText(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("%s=%s is %q, want %q", tt[0], tt[1], got, tt[2])
+		}
+	}
+}

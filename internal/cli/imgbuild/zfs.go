@@ -89,6 +89,9 @@ func inspectPool(img *image.Image) (*poolReport, error) {
 	}
 	for _, d := range list {
 		created := time.Unix(int64(min(d.Created, maxCreated)), 0).UTC()
+		for name, v := range d.Props {
+			d.Props[name] = zfsmod.PropertyText(name, v)
+		}
 		r.Datasets = append(r.Datasets, poolDataset{d.Name, d.Snapshot, d.Used, created, d.Props})
 	}
 	return r, nil
