@@ -139,6 +139,9 @@ func (m *memory) lock(start, size uint64, bits uint32) vfs.Errno {
 		return vfs.ENOMEM
 	}
 	stop := m.areas.hole(start, min(end, userEnd))
+	if !m.areas.mayChange(start, stop, areaLocked|areaLazy, bits) {
+		return vfs.ENOMEM
+	}
 	m.areas.change(start, stop, areaLocked|areaLazy, bits)
 	if stop != end {
 		return vfs.ENOMEM

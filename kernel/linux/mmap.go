@@ -182,6 +182,9 @@ func (p *process) munmap(addr, size uint64) int64 {
 	if err != 0 || end == addr {
 		return -int64(vfs.EINVAL)
 	}
+	if p.mm.areas.splits(addr, end) {
+		return -int64(vfs.ENOMEM)
+	}
 	p.mm.unmap(addr, end)
 	return 0
 }
@@ -287,6 +290,9 @@ func (p *process) mremap(t *thread, addr, oldSize, newSize, flags, to uint64) in
 		if stays || twin {
 		} else if newSize <= oldSize {
 			if newSize < oldSize {
+				if m.areas.splits(addr+newSize, end) {
+					return -int64(vfs.ENOMEM)
+				}
 				m.unmap(addr+newSize, end)
 			}
 			return int64(addr)
@@ -308,6 +314,9 @@ func (p *process) mremap(t *thread, addr, oldSize, newSize, flags, to uint64) in
 			return -int64(vfs.ENOMEM)
 		}
 	} else {
+		if m.areas.n >= maxAreas {
+			return -int64(vfs.ENOMEM)
+		}
 		m.unmap(to, to+newSize)
 		if !twin && newSize < oldSize {
 			m.unmap(addr+newSize, end)
@@ -392,6 +401,13 @@ func (p *process) madvise(addr, size, advice uint64) int64 {
 		}
 	}
 	mem.Settle()
+	guard := uint32(0)
+	if advice == adviseGuard {
+		guard = areaGuard
+	}
+	if (advice == adviseGuard || advice == adviseNoGuard) && !m.areas.mayChange(addr, stop, areaGuard, guard) {
+		return -int64(vfs.ENOMEM)
+	}
 	switch advice {
 	case adviseGuard:
 		m.zap(addr, stop)

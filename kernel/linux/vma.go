@@ -414,6 +414,23 @@ func (l *areas) append(a, next *area) {
 // protect gives all areas within [start, end) the protection prot.
 func (l *areas) protect(start, end uint64, prot uint32) { l.change(start, end, protMask, prot) }
 
+// splits reports whether taking [start, end) out would leave two pieces of one area, and those be one area more than a program may have.
+func (l *areas) splits(start, end uint64) bool {
+	a := l.find(start)
+	return l.n >= maxAreas && a != nil && a.start < start && end < a.end
+}
+
+// mayChange reports whether change would leave no more areas than a program may have.
+func (l *areas) mayChange(start, end uint64, mask, bits uint32) bool {
+	n := l.n
+	for _, va := range [...]uint64{start, end} {
+		if a := l.find(va); a != nil && a.start < va && a.kind&mask != bits {
+			n++
+		}
+	}
+	return n == l.n || n <= maxAreas
+}
+
 // change sets bits of the kind, those in mask, of all areas within [start, end). Those that then fit their neighbours join them.
 func (l *areas) change(start, end uint64, mask, bits uint32) {
 	l.split(start)

@@ -211,6 +211,18 @@ func TestManyAreas(t *testing.T) {
 	if l.n != maxAreas || l.root.height > 23 {
 		t.Errorf("%d areas, in a tree %d high", l.n, l.root.height)
 	}
+	wide := userMin + (maxAreas+1)*uint64(pageSize)
+	l.add(area{start: wide, end: wide + 4*pageSize, kind: areaGuard})
+	for _, c := range []struct {
+		first, end uint64 // pages of the last area
+		bits       uint32
+		may        bool
+	}{{0, 4, 0, true}, {1, 4, 0, false}, {0, 3, 0, false}, {1, 3, 0, false}, {1, 3, areaGuard, true}} {
+		if got := l.mayChange(wide+c.first*pageSize, wide+c.end*pageSize, areaGuard, c.bits); got != c.may {
+			t.Errorf("bits %#x of the pages %d to %d of an area may be changed: %v", c.bits, c.first, c.end, got)
+		}
+	}
+	l.remove(wide, wide+4*pageSize)
 	l.remove(userMin, userMin+maxAreas/4*pageSize)
 	l.change(userMin, userEnd, protMask, 0)
 	if all := l.all(t); len(all) != 1 {
