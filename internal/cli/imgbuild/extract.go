@@ -1,6 +1,7 @@
 package imgbuild
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -184,8 +185,7 @@ func (x *extractor) file(e *tree.Entry, name string) (err error) {
 		}
 		defer src.Close()
 		content = func(ctx context.Context, _ *tree.Entry, f *os.File) error {
-			_, err := io.Copy(f, contextReader{ctx, src})
-			return err
+			return copyHoles(f, contextReader{ctx, src})
 		}
 	}
 	f, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -197,6 +197,40 @@ func (x *extractor) file(e *tree.Entry, name string) (err error) {
 		return err
 	}
 	return x.finish(f, name, e)
+}
+
+// zeros is what becomes a hole.
+var zeros [32 << 10]byte
+
+// copyHoles copies all of r to the empty file f, and leaves out blocks of zeros: a file with holes takes no more room than it did.
+func copyHoles(f *os.File, r io.Reader) error {
+	buf := make([]byte, len(zeros))
+	hole := false
+	for at := int64(0); ; {
+		n, err := 0, error(nil)
+		for n < len(buf) && err == nil { // not io.ReadFull, after which the reader's own ErrUnexpectedEOF looks like the end
+			var m int
+			m, err = r.Read(buf[n:])
+			n += m
+		}
+		if n > 0 {
+			if hole = bytes.Equal(buf[:n], zeros[:n]); !hole {
+				if _, err := f.WriteAt(buf[:n], at); err != nil {
+					return err
+				}
+			}
+			at += int64(n)
+		}
+		switch {
+		case err == nil:
+		case err != io.EOF:
+			return err
+		case hole:
+			return f.Truncate(at)
+		default:
+			return nil
+		}
+	}
 }
 
 // finish gives an open file or directory its metadata.

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -626,6 +627,52 @@ func TestExtractMetadata(t *testing.T) {
 		b := make([]byte, 10)
 		if n, err := unix.Getxattr(filepath.Join(dir, "suid"), "user.comment", b); err != nil || string(b[:n]) != "hi" {
 			t.Errorf("extended attribute: %q, %v", b[:max(n, 0)], err)
+		}
+	}
+}
+
+// TestExtractHoles has holes extracted as holes.
+func TestExtractHoles(t *testing.T) {
+	app := folder(t, map[string]string{"zeros": strings.Repeat("\x00", 100<<10), "small": "\x00"})
+	f, err := os.Create(filepath.Join(app, "holes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 := f.WriteAt([]byte("middle"), 40<<20-3)
+	_, err2 := f.WriteAt([]byte("\x00end"), 80<<20)
+	if err := errors.Join(err1, err2, f.Truncate(128<<20+1), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	img, dir := filepath.Join(t.TempDir(), "x"), filepath.Join(t.TempDir(), "d")
+	imgbuild(t, 0, "--no-kernel", "-o", img, app)
+	imgbuild(t, 0, "extract", img, dir)
+	if out, _ := imgbuild(t, 0, "diff", img, dir); out != "" {
+		t.Errorf("the copy differs:\n%s", out)
+	}
+	st, err := os.Stat(filepath.Join(dir, "holes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := st.Sys().(*syscall.Stat_t).Blocks * 512; got > 8<<20 {
+		t.Errorf("a file of %d bytes, nearly all of them in holes, takes %d", st.Size(), got)
+	}
+}
+
+// TestCopyHoles has the errors of a reader told, and what came before them written.
+func TestCopyHoles(t *testing.T) {
+	for _, want := range []error{nil, io.ErrUnexpectedEOF, fs.ErrInvalid} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := io.Reader(iotest.OneByteReader(strings.NewReader("start")))
+		if want != nil {
+			r = io.MultiReader(r, iotest.ErrReader(want))
+		}
+		err = copyHoles(f, r)
+		f.Close()
+		if b, _ := os.ReadFile(f.Name()); !errors.Is(err, want) || string(b) != "start" {
+			t.Errorf("%q, %v, want %v", b, err, want)
 		}
 	}
 }
