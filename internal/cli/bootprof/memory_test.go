@@ -53,8 +53,14 @@ func TestMemoryOwners(t *testing.T) {
 		_, run, owners := memoryOf(t, o.Files[0])
 		return run, owners
 	}
-	before, _ := look("--", "0", "0")
+	before, was := look("--", "0", "0")
 	after, owners := look("--", "4", "3")
+	// When the disk answers depends on the host, and with it, rarely, what the kernel's heap takes: the app's pages are told from two boots
+	// that agree in that.
+	for n := 0; n < 20 && was["kernel heap"] != owners["kernel heap"]; n++ {
+		before, was = look("--", "0", "0")
+		after, owners = look("--", "4", "3")
+	}
 	if rss := after.Memory.RSSBytes; rss < after.PSSBytes || after.PSSBytes < after.TouchedBytes {
 		t.Errorf("RSS %d, PSS %d, touched %d", rss, after.PSSBytes, after.TouchedBytes)
 	}
@@ -89,7 +95,7 @@ func TestMemoryOwners(t *testing.T) {
 			t.Errorf("%s: no bytes", name)
 		}
 	}
-	t.Logf("%v", owners)
+	t.Logf("%v, before %v", owners, was)
 }
 
 // TestMemoryLinux boots Debian's kernel, which is found in memory by its code.
