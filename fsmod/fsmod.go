@@ -85,6 +85,17 @@ type Options struct {
 	Progress func(doneBytes, totalBytes int64)
 }
 
+// Uncompressed refuses the options about compression, which a file system called name has not.
+func Uncompressed(name string, o Options) error {
+	switch {
+	case o.Codec != "" || o.Level != 0:
+		return fmt.Errorf("compression: %w by %s", ErrUnsupported, name)
+	case o.ClusterSize != 0:
+		return fmt.Errorf("a cluster size: %w by %s; it is how much content is compressed together, and here none is", ErrUnsupported, name)
+	}
+	return nil
+}
+
 // Use is a range of a file's content that was used.
 type Use struct {
 	Path           string // as in the tree

@@ -33,8 +33,8 @@ func (module) Lacks() fsmod.Attrs {
 func (module) CanHold(e *tree.Entry) error { return marked(bootfs.CanHold(e)) }
 
 func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if o.Codec != "" || o.ClusterSize != 0 {
-		return fsmod.Result{}, fmt.Errorf("compression in BootFS: %w", fsmod.ErrUnsupported)
+	if err := fsmod.Uncompressed("BootFS", o); err != nil {
+		return fsmod.Result{}, err
 	}
 	st, err := bootfs.Write(ctx, w, t, bootfs.Options{Order: m.order, Progress: o.Progress})
 	return fsmod.Result{Bytes: st.ImageBytes, ContentBytes: st.FileBytes, StoredBytes: st.FileBytes, Entries: len(t.Entries)}, marked(err)

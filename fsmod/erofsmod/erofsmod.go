@@ -30,6 +30,7 @@ const (
 	pkg        = "erofs-utils"
 	minCluster = 4 << 10
 	maxCluster = 1 << 20
+	maxLevel   = 12  // of lz4hc: LZ4HC_CLEVEL_MAX of lz4hc.h
 	maxName    = 254 // of mkfs.erofs, one less than the format's
 )
 
@@ -98,6 +99,9 @@ func arguments(o fsmod.Options) ([]string, error) {
 	if o.Level != 0 {
 		if o.Codec != "lz4hc" {
 			return nil, fmt.Errorf("a level of %s: %w by erofs; lz4hc has levels", o.Codec, fsmod.ErrUnsupported)
+		}
+		if o.Level < 1 || o.Level > maxLevel {
+			return nil, fmt.Errorf("level %d of lz4hc: %w by erofs; possible are 1 to %d", o.Level, fsmod.ErrUnsupported, maxLevel)
 		}
 		arg += "," + strconv.Itoa(o.Level)
 	}

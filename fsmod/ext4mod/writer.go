@@ -24,11 +24,8 @@ func (module) Codecs() []string { return nil }
 
 // Write writes t and, where there is none, an empty /lost+found. The UUID is made from what is written.
 func (module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if err := hosttool.Plain("ext4", o); err != nil {
+	if err := hosttool.Uncompressed("ext4", o); err != nil {
 		return fsmod.Result{}, err
-	}
-	if o.Codec != "" || o.ClusterSize != 0 || o.Level != 0 {
-		return fsmod.Result{}, fmt.Errorf("compression: %w by ext4", fsmod.ErrUnsupported)
 	}
 	if err := t.Validate(); err != nil {
 		return fsmod.Result{}, err

@@ -2,7 +2,6 @@ package hosttool
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -55,13 +54,10 @@ func Content(t *tree.Tree) (bytes int64) {
 	return bytes
 }
 
-// Uncompressed is Plain for a file system that does not compress either.
+// Uncompressed is Plain for a file system called name that does not compress either.
 func Uncompressed(name string, o fsmod.Options) error {
 	if err := Plain(name, o); err != nil {
 		return err
 	}
-	if o.Codec != "" || o.ClusterSize != 0 || o.Level != 0 {
-		return fmt.Errorf("compression: %w by %s", fsmod.ErrUnsupported, name)
-	}
-	return nil
+	return fsmod.Uncompressed(name, o)
 }

@@ -34,8 +34,8 @@ func (module) Lacks() fsmod.Attrs {
 func (module) CanHold(e *tree.Entry) error { return marked(rofs1.CanHold(e)) }
 
 func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.Options) (fsmod.Result, error) {
-	if o.Codec != "" || o.ClusterSize != 0 {
-		return fsmod.Result{}, fmt.Errorf("compression in version 1 of ROFS: %w", fsmod.ErrUnsupported)
+	if err := fsmod.Uncompressed("version 1 of ROFS", o); err != nil {
+		return fsmod.Result{}, err
 	}
 	st, err := rofs1.Write(ctx, w, t, rofs1.Options{Order: m.order, Progress: o.Progress})
 	return fsmod.Result{Bytes: st.ImageBytes, ContentBytes: st.FileBytes, StoredBytes: st.StoredBytes, Entries: len(t.Entries)}, marked(err)

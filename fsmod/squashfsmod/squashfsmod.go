@@ -82,6 +82,9 @@ func (m module) Write(ctx context.Context, w io.WriterAt, t *tree.Tree, o fsmod.
 	return res, err
 }
 
+// levels are the highest of the codecs that have some, from 1 up, as mksquashfs -help lists them.
+var levels = map[string]int{"gzip": 9, "zstd": 22}
+
 func arguments(o fsmod.Options) ([]string, error) {
 	if err := hosttool.Plain("squashfs", o); err != nil {
 		return nil, err
@@ -98,8 +101,12 @@ func arguments(o fsmod.Options) ([]string, error) {
 		return nil, fmt.Errorf("compression %q: %w by squashfs", o.Codec, fsmod.ErrUnsupported)
 	}
 	if o.Level != 0 {
-		if o.Codec != "gzip" && o.Codec != "zstd" {
+		most, ok := levels[o.Codec]
+		if !ok {
 			return nil, fmt.Errorf("a level of %q: %w by squashfs; gzip and zstd have levels", o.Codec, fsmod.ErrUnsupported)
+		}
+		if o.Level < 1 || o.Level > most {
+			return nil, fmt.Errorf("level %d of %s: %w by squashfs; possible are 1 to %d", o.Level, o.Codec, fsmod.ErrUnsupported, most)
 		}
 		args = append(args, "-Xcompression-level", strconv.Itoa(o.Level))
 	}

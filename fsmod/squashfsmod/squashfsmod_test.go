@@ -107,7 +107,7 @@ func TestRefused(t *testing.T) {
 	m := module(t)
 	tr := fsmodtest.Awkward(t, 0)
 	for want, o := range map[string]fsmod.Options{
-		"lzo": {Codec: "lzo"}, "cluster size 5000": {ClusterSize: 5000}, "level": {Codec: "lz4", Level: 3}, "hot": {Hot: func(string) bool { return true }},
+		"lzo": {Codec: "lzo"}, "cluster size 5000": {ClusterSize: 5000}, "level": {Codec: "lz4", Level: 3}, "level 10 of gzip": {Codec: "gzip", Level: 10}, "level 23 of zstd": {Codec: "zstd", Level: 23}, "hot": {Hot: func(string) bool { return true }},
 	} {
 		if _, err := m.Write(t.Context(), &fsmodtest.Memory{}, tr, o); !errors.Is(err, fsmod.ErrUnsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -275,6 +275,8 @@ func TestBadApps(t *testing.T) {
 		"no levels":        {map[string]string{"a*": s}, []string{"--compress=lz4:3"}, []string{"lz4", "no levels"}},
 		"level":            {map[string]string{"a*": s}, []string{"--compress=zstd:99"}, []string{"level 99", "1 to 22"}},
 		"no level":         {map[string]string{"a*": s}, []string{"--compress=zstd:x"}, []string{"zstd:x", "zstd:9"}},
+		"empty codec":      {map[string]string{"a*": s}, []string{"--compress="}, []string{"--compress= names no codec", "--compress=none"}},
+		"output":           {map[string]string{"a*": s}, []string{"-o", "-"}, []string{"output -", "standard output", "./-"}},
 		"align":            {map[string]string{"a*": s}, []string{"--align-exec", "some"}, []string{"some", "auto, all and none"}},
 		"hot":              {map[string]string{"a*": s}, []string{"--hot", "/none"}, []string{"--hot", "/none"}},
 		"layout":           {map[string]string{"a*": s}, []string{"--layout", "/none"}, []string{"--layout", "/none"}},
@@ -313,7 +315,9 @@ func TestBadApps(t *testing.T) {
 		contains(t, name, stderr, c.want)
 	}
 	imgbuild(t, 2)
-	_, stderr := imgbuild(t, 2, "--compress", "lz4", folder(t, nil))
+	_, stderr := imgbuild(t, 2, "--no-kernel", "--fs", "bootfs", "--cluster-size", "4K", "-o", filepath.Join(t.TempDir(), "x"), folder(t, map[string]string{"a*": s}))
+	contains(t, "clusters of what has none", stderr, "a cluster size: not supported by BootFS")
+	_, stderr = imgbuild(t, 2, "--compress", "lz4", folder(t, nil))
 	contains(t, "a codec as an argument", stderr, "--compress=lz4")
 	_, stderr = imgbuild(t, 2, "--kernel", "/none", "-o", filepath.Join(t.TempDir(), "x"), folder(t, map[string]string{"a*": s}))
 	contains(t, "a kernel that is not there", stderr, "--kernel", "/none")
