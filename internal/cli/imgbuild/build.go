@@ -147,6 +147,9 @@ func (o *buildOptions) run(cmd *cobra.Command, arg string) error {
 	}
 	if !o.quiet {
 		printNotes(cmd.ErrOrStderr(), o.manifest.file, p.notes)
+		for _, n := range unmatched(p.app.tree, o.place.globs, o.raw, p.spec.Options.Layout) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "imgbuild: %s\n", printable(n))
+		}
 	}
 	if o.dryRun {
 		if o.json {
@@ -196,6 +199,9 @@ func (o *buildOptions) plan(cmd *cobra.Command, arg string) (*plan, error) {
 				return nil, usagef("--no-kernel writes the file system alone: --%s has no place in it", name)
 			}
 		}
+	}
+	if err := checkCompress(cmd); err != nil {
+		return nil, err
 	}
 	if o.rofs && o.ramfs || o.fs != "" && (o.rofs || o.ramfs) {
 		return nil, usagef("--rofs, --ramfs and --fs exclude each other: a root is one file system")
@@ -456,6 +462,9 @@ func (o *buildOptions) planKernel(p *plan) (err error) {
 
 // checkOutput refuses an output that would replace the app, or that cannot be a file.
 func checkOutput(output, arg string) error {
+	if output == "-" {
+		return usagef("output -: an image is not written in one go, so not to standard output; name a file, as ./- if that is what it is called")
+	}
 	out, err := os.Stat(output)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -72,6 +72,9 @@ entries that it cannot hold at all. Where there are such entries, nothing is wri
 }
 
 func (o *convertOptions) run(cmd *cobra.Command, in, out string) error {
+	if err := checkCompress(cmd); err != nil {
+		return err
+	}
 	m, err := fsmod.Lookup(o.to)
 	if err != nil {
 		return err

@@ -115,7 +115,7 @@ func TestConvertTellsLoss(t *testing.T) {
 		t.Errorf("ls: %q", out)
 	}
 	for _, args := range [][]string{
-		{"app", "none"}, {"app", "none", "--to", "zip"}, {"app", "none", "--to", "rofs1", "--compress"}, {"app", "none", "--to", "rofs", "--compress=zip"},
+		{"app", "none"}, {"app", "none", "--to", "zip"}, {"app", "none", "--to", "rofs1", "--compress"}, {"app", "none", "--to", "rofs", "--compress=zip"}, {"app", "none", "--to", "rofs", "--compress="}, {"app", "-", "--to", "rofs"},
 		{"nothing", "none", "--to", "rofs"}, {"app", "app", "--to", "rofs"}, {"out", "none/none", "--to", "rofs"}, {"app"},
 	} {
 		imgbuild(t, 2, append([]string{"convert"}, args...)...)

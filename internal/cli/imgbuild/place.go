@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,11 +16,13 @@ import (
 	"github.com/firstlight-boot/firstlight/internal/appconfig"
 	"github.com/firstlight-boot/firstlight/profile"
 	"github.com/firstlight-boot/firstlight/rofs"
+	"github.com/firstlight-boot/firstlight/tree"
 )
 
 // placement are the flags that say where in the root file system content goes.
 type placement struct {
 	hot, layout, align string
+	globs              []string // of hot, once it is read
 }
 
 func (o *placement) flags(cmd *cobra.Command) {
@@ -39,7 +42,7 @@ func (o *placement) flags(cmd *cobra.Command) {
 
 // apply completes the options for the module with that name.
 func (o *placement) apply(module string, fo *fsmod.Options) error {
-	if *o == (placement{}) {
+	if o.hot == "" && o.layout == "" && o.align == "" {
 		return nil
 	}
 	if module != "rofs" && (module != "ramfs" || o.hot != "" || o.layout != "") {
@@ -56,6 +59,7 @@ func (o *placement) apply(module string, fo *fsmod.Options) error {
 		if err != nil {
 			return usageError{fmt.Errorf("--hot: %w", err)}
 		}
+		o.globs = globs
 		fo.Hot = func(name string) bool { return appconfig.Glob(globs, name) }
 	}
 	if o.layout != "" {
@@ -158,6 +162,52 @@ func parseLayout(text string) (uses []fsmod.Use, err error) {
 		uses = append(uses, fsmod.Use{Path: strings.TrimPrefix(name, "/"), Offset: fields[1], Length: fields[0]})
 	}
 	return uses, nil
+}
+
+// checkCompress refuses --compress= with nothing behind it, as a script's empty variable makes it.
+func checkCompress(cmd *cobra.Command) error {
+	if f := cmd.Flags().Lookup("compress"); f.Changed && f.Value.String() == "" {
+		return usagef("--compress= names no codec; --compress alone is the default one, --compress=none is none")
+	}
+	return nil
+}
+
+// unmatched tells what of --hot, --raw and --layout names no file of t, and so has no effect: a line for each flag.
+func unmatched(t *tree.Tree, hot, raw []string, layout []fsmod.Use) (notes []string) {
+	note := func(flag, what string, all, gone []string) {
+		if len(gone) > 0 {
+			notes = append(notes, fmt.Sprintf("%s: %d of %d %s match no file, the first is %s", flag, len(gone), len(all), what, gone[0]))
+		}
+	}
+	for _, list := range []struct {
+		flag  string
+		globs []string
+	}{{"--hot", hot}, {"--raw", raw}} {
+		var gone []string
+		for _, glob := range list.globs {
+			if strings.Contains(glob, "/") && t.Lookup(strings.Trim(glob, "/")) != nil {
+				continue // a path, as most are
+			}
+			if !slices.ContainsFunc(t.Entries, func(e tree.Entry) bool { return appconfig.Glob([]string{glob}, e.Path) }) {
+				gone = append(gone, glob)
+			}
+		}
+		note(list.flag, "patterns", list.globs, gone)
+	}
+	var all, gone []string
+	seen := make(map[string]bool)
+	for _, u := range layout {
+		if seen[u.Path] {
+			continue
+		}
+		seen[u.Path] = true
+		all = append(all, u.Path)
+		if t.Lookup(u.Path) == nil {
+			gone = append(gone, "/"+u.Path)
+		}
+	}
+	note("--layout", "paths", all, gone)
+	return notes
 }
 
 // splitCodec takes CODEC:LEVEL apart.

@@ -40,3 +40,31 @@ func FuzzLayout(f *testing.F) {
 		}
 	})
 }
+
+// TestUnmatched has what names no file told, a line for each flag.
+func TestUnmatched(t *testing.T) {
+	app := folder(t, map[string]string{"a": "a", "b/c": "c", "d.x": "d"})
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	img := filepath.Join(dir, "x.img")
+	all := []string{"--no-kernel", "-o", img, "--hot", write("hot", "a\n/b/c\nb/\n"), "--raw", "*.x", "--layout", write("layout", "/a\t0\t1\n/b/c\t0\t1\n"), app}
+	if _, stderr := imgbuild(t, 0, all...); stderr != "" {
+		t.Errorf("all match: %q", stderr)
+	}
+	some := []string{"--no-kernel", "-o", img, "--hot", write("hot", "a\n/c\n*.y\n"), "--raw", "*.x", "--raw", "e", "--layout", write("layout", "/a\t0\t1\n/b\t0\t1\n/c\t0\t1\n/c\t1\t1\n"), app}
+	_, stderr := imgbuild(t, 0, some...)
+	want := "imgbuild: --hot: 2 of 3 patterns match no file, the first is /c\nimgbuild: --raw: 1 of 2 patterns match no file, the first is e\n" +
+		"imgbuild: --layout: 1 of 3 paths match no file, the first is /c\n"
+	if stderr != want {
+		t.Errorf("got %s\nwant %s", stderr, want)
+	}
+	if _, stderr = imgbuild(t, 0, append([]string{"-q"}, some...)...); stderr != "" {
+		t.Errorf("with -q: %q", stderr)
+	}
+}
