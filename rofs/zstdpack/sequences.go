@@ -148,9 +148,11 @@ type seqTables struct {
 	valid       [3]bool // table and norm can be repeated
 }
 
-// choose finds the cheapest way to tell each table for the counts of n sequences. It appends what tells them to dst.
-func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3]*fseTable) {
+// choose finds the cheapest way to tell each table for the counts of n sequences. It appends what tells them to dst; the last
+// description of a table starts at out[last], if last is not negative.
+func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, last int, use [3]*fseTable) {
 	modes := &t.modes
+	last = -1
 	at := len(dst)
 	dst = append(dst, 0)
 	for k := range count {
@@ -158,15 +160,15 @@ func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3
 		for len(c) > 1 && c[len(c)-1] == 0 {
 			c = c[:len(c)-1]
 		}
-		last := len(c) - 1
+		most := len(c) - 1 // the largest code
 		best := -1
 		if v := defaults[k].cost(c); v >= 0 {
 			best, modes[k], use[k] = v, modeDefault, &defaultTables[k]
 		}
-		if int(c[last]) == n {
+		if int(c[most]) == n {
 			if best < 0 || best > 8*one {
 				modes[k], use[k] = modeRLE, nil
-				dst = append(dst, byte(last))
+				dst = append(dst, byte(most))
 			}
 			continue
 		}
@@ -176,7 +178,7 @@ func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3
 			}
 		}
 		// A smaller table is told in less, a larger one fits better.
-		low := uint(max(5, bits.Len(uint(last))))
+		low := uint(max(5, bits.Len(uint(most))))
 		high := min(largestLog[k], max(low, uint(bits.Len(uint(n)))))
 		var room [128]byte
 		var told []byte
@@ -192,12 +194,13 @@ func (t *seqTables) choose(dst []byte, count *counts, n int) (out []byte, use [3
 			}
 		}
 		if modes[k] == modeNew {
+			last = len(dst)
 			dst = append(dst, told...)
 			t.next[k].build(&t.fresh[k])
 		}
 	}
 	dst[at] = byte(modes[litLengths]<<6 | modes[offsets]<<4 | modes[matchLengths]<<2)
-	return dst, use
+	return dst, last, use
 }
 
 // keep takes note of what a block that was written told.

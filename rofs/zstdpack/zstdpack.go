@@ -171,11 +171,17 @@ func (e *Encoder) compressed(src []byte, lo, hi, from, to int) int {
 		return len(out)
 	}
 	count := e.encode(from, to, e.last)
-	out, use := e.tables.choose(out, &count, n)
+	out, last, use := e.tables.choose(out, &count, n)
 	if len(out) > limit {
 		return 0
 	}
-	return e.codes.write(e.out[:cap(e.out)], len(out), limit, e.seqs, from, to, &use)
+	end := e.codes.write(e.out[:cap(e.out)], len(out), limit, e.seqs, from, to, &use)
+	// zstd up to 1.3.4 and klauspost's decoder refuse a description with less than 4 bytes to the block's end, valid as it is.
+	// zstd's own encoder keeps to that, too.
+	if last >= 0 && end-last < 4 {
+		return 0
+	}
+	return end
 }
 
 // How literals are told (RFC 8878, 3.1.1.3.1.1).

@@ -273,6 +273,7 @@ func TestAllocs(t *testing.T) {
 func FuzzCompress(f *testing.F) {
 	f.Add([]byte("abcabcabcabcabcabcabcabcabcabc"))
 	f.Add(codectest.Sample(1, 3000))
+	f.Add([]byte("\xe5\xe5\xe5\xe5////\x88\x88\x88\x88\xe5\xe5\xe5\xe5\xe5")) // a description of a table close to the end
 	j := newJudges(f)
 	low, high := New(MinLevel), New(MaxLevel)
 	f.Fuzz(func(t *testing.T, src []byte) {
