@@ -42,23 +42,6 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
-// TestCrowd has threads read the same mapping of more than memory holds, from when the program starts: the kernel's heap is collected for
-// the first time when caches have filled all that the program may have.
-func TestCrowd(t *testing.T) {
-	const memory = 16 << 20
-	dir := t.TempDir()
-	b := make([]byte, 3*memory)
-	rand.NewChaCha8([32]byte{}).Read(b)
-	write(t, filepath.Join(dir, "data"), b, 0o644)
-	h := fnv.New64a()
-	h.Write(b)
-	compileC(t, 0, "crowd", filepath.Join(dir, "crowd"))
-	e := boot(t, vmSpec{dir: dir, args: []string{"/crowd", fmt.Sprintf("%x", h.Sum64())}, memory: memory})
-	if got := strings.Join(okLines(e.console), " "); e.how != abi.EndExited || e.code != 0 || got != "together" {
-		t.Errorf("passed %q: %v", got, e)
-	}
-}
-
 // TestAlignExec boots a program with each way to place it, and looks where it lies.
 func TestAlignExec(t *testing.T) {
 	dir := t.TempDir()

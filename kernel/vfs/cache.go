@@ -29,12 +29,11 @@ func Reclaim(want int) int {
 	return int(pages.Reclaim(int64(want)*mem.PageSize) / mem.PageSize)
 }
 
-// The program cannot have the last pages of memory: a 32nd of it, 96 to 256 pages, is left for the kernel's own heap, so
-// that the program runs out of memory before the kernel does. With 48 pages, and with 96 of 16 MiB, the kernel died when caches
-// filled all else: between two looks at what is free the garbage collector may begin, whose first cycle takes bitmaps and
-// buffers of 32 and 64 KiB.
+// The program cannot have the last pages of memory: a 64th of it, 96 to 256 pages, is left for the kernel's own heap, so
+// that the program runs out of memory before the kernel does. With 48 pages the kernel died when caches filled all else: between two
+// looks at what is free the garbage collector may begin, whose first cycle takes bitmaps and buffers of 32 and 64 KiB.
 const (
-	reserveShare = 32
+	reserveShare = 64
 	minReserve   = 96
 	maxReserve   = 256
 )
