@@ -140,11 +140,6 @@ func (p *process) transfer(t *thread, f *vfs.File, spans []span, pos *uint64, wr
 			continue
 		}
 		n, e := p.moveSpan(f, span{s.va + skip, s.size - skip}, *pos, write)
-		if (e == vfs.ENOMEM || e == vfs.ENOSPC && !vfs.Room(1)) && p.mm.unmapFiles() { // as touch does
-			var more uint64
-			more, e = p.moveSpan(f, span{s.va + skip + n, s.size - skip - n}, *pos+n, write)
-			n += more
-		}
 		done += n
 		*pos += n
 		if err = e; err != 0 || n < s.size-skip {

@@ -17,17 +17,10 @@ func (p *process) syscall(t *thread) {
 	p.calls++
 	r := p.call(t)
 	if p.mm.short || vfs.Exhausted() {
-		p.exhausted()
+		p.outOfMemory()
 	}
 	if t.state == running && !t.again {
 		p.finish(t, r)
-	}
-}
-
-// exhausted ends the program, unless dropping pages of files that are mapped is enough.
-func (p *process) exhausted() {
-	if p.mm.short || !p.mm.unmapFiles() || vfs.Exhausted() {
-		p.outOfMemory()
 	}
 }
 
