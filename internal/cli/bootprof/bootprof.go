@@ -58,8 +58,13 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	defer cancel(nil)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer close(signals) // ends the goroutine
+	defer signal.Stop(signals)
 	go func() {
-		sig := <-signals
+		sig, ok := <-signals
+		if !ok {
+			return
+		}
 		cancel(&signalError{sig.(syscall.Signal)})
 		// One request may come as two signals: timeout(1) sends one to the process and one to its group, others pass on what the
 		// terminal sent already. A third ends the process in the usual way, should the first not do.
