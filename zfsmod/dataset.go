@@ -54,8 +54,8 @@ func PropertyText(name, value string) string {
 	}
 	text := ""
 	for word, number := range properties[name] {
-		// gzip and gzip-6, on and dir are the same: zfs get says the shorter.
-		if number == n && (text == "" || len(word) < len(text)) {
+		// gzip and gzip-6, on and dir are the same: zfs get says the shorter. Of two as long it is the first, whatever a map's order.
+		if number == n && (text == "" || len(word) < len(text) || len(word) == len(text) && word < text) {
 			text = word
 		}
 	}
